@@ -1,0 +1,117 @@
+"""One object's programs as plain values: what the optimiser sees.  No ELF here (DESIGN.md, floor 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from verifier_model.bpf.insn import ByteOrder, Insn
+
+
+class Point(NamedTuple):
+    """A program point: just before instruction `index` of the block `label` (index == len means the block's end)."""
+
+    label: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions that run in a straight line; only the last may branch or exit.
+
+    Control falls through to the next block of the function's layout unless the last instruction is `ja`, `gotol` or `exit`.
+    """
+
+    label: str
+    insns: tuple[Insn, ...]
+
+    @property
+    def slots(self) -> int:
+        return sum(insn.slots for insn in self.insns)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A program or subprogram.
+
+    `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp", "sched_cls",
+    "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None when unknown.
+    `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why nothing in it may change.
+    """
+
+    name: str
+    section: str
+    blocks: tuple[Block, ...]
+    program_type: str | None = None
+    is_global: bool = True
+    is_subprogram: bool = False
+    argument_count: int | None = None
+    returns_void: bool = False
+    untouchable: str | None = None
+
+    @property
+    def slots(self) -> int:
+        return sum(block.slots for block in self.blocks)
+
+    def block(self, label: str) -> Block:
+        for block in self.blocks:
+            if block.label == label:
+                return block
+        raise KeyError(label)
+
+    def insns(self) -> Iterator[tuple[Point, Insn]]:
+        for block in self.blocks:
+            for index, insn in enumerate(block.insns):
+                yield Point(block.label, index), insn
+
+    def with_block(self, block: Block) -> Function:
+        """The same function with the block of that label replaced."""
+        return replace(self, blocks=tuple(block if old.label == block.label else old for old in self.blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class MapDef:
+    """A map as its BTF definition declares it; sizes in bytes, 0 when the definition does not say."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    is_private: bool = False  # internal .bss/.data/.rodata map that no other symbol can alias
+
+
+@dataclass(frozen=True, slots=True)
+class DataSection:
+    """A data section that code addresses: `size` in bytes; `is_writable` is false for .rodata and .kconfig."""
+
+    name: str
+    size: int
+    is_writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Everything of one object that optimisation may look at.
+
+    `cpu_level` (1 to 4) is the highest instruction level that may be emitted.
+    """
+
+    functions: tuple[Function, ...]
+    maps: Mapping[str, MapDef] = field(default_factory=dict)
+    data: Mapping[str, DataSection] = field(default_factory=dict)
+    byte_order: ByteOrder = "little"
+    cpu_level: int = 1
+    license: str = ""
+
+    def function(self, name: str) -> Function:
+        for function in self.functions:
+            if function.name == name:
+                return function
+        raise KeyError(name)
+
+    def with_function(self, function: Function) -> Unit:
+        new = tuple(function if old.name == function.name else old for old in self.functions)
+        return replace(self, functions=new)
