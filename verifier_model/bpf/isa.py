@@ -200,7 +200,9 @@ def _alu_rows() -> list[Row]:
                 rows.append(Row(name, code, Kind.ALU, op, width, operand, at, uses, meaning=meaning, fixed_off=off))
         at = 3 if width == 32 else 1
         rows.append(
-            Row(f"neg{width}", 0x80 | cls, Kind.ALU, "neg", width, Operand.NONE, at, _uses("dst"), meaning=semantics.neg)
+            Row(
+                f"neg{width}", 0x80 | cls, Kind.ALU, "neg", width, Operand.NONE, at, _uses("dst"), meaning=semantics.neg
+            )
         )
         for bits, meaning, widths in _SIGN_MOVES:
             if width in widths:
@@ -313,7 +315,9 @@ def _legacy_rows() -> list[Row]:
     for width in (8, 16, 32):
         letter, bits = _SIZE_LETTER[width], _SIZE_BITS[width]
         kind = Kind.LEGACY_LOAD
-        rows.append(Row(f"ld_abs_{letter}", _MODE_ABS | bits | _CLASS_LD, kind, "abs", width, Operand.IMM, 1, _uses("imm")))
+        rows.append(
+            Row(f"ld_abs_{letter}", _MODE_ABS | bits | _CLASS_LD, kind, "abs", width, Operand.IMM, 1, _uses("imm"))
+        )
         uses = _uses("src", "imm")
         rows.append(Row(f"ld_ind_{letter}", _MODE_IND | bits | _CLASS_LD, kind, "ind", width, Operand.REG, 1, uses))
     return rows

@@ -10,10 +10,10 @@ from verifier_model.bpf.insn import ByteOrder, Insn
 
 
 class Point(NamedTuple):
-    """A program point: just before instruction `index` of the block `label` (index == len means the block's end)."""
+    """A program point: just before instruction `at` of the block `label` (at == len means the block's end)."""
 
     label: str
-    index: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
