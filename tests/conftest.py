@@ -1,0 +1,93 @@
+"""Capabilities that tests ask for: `pytest.mark.needs("bpf", "clang-19")`.
+
+A name is looked up in `PROBES`; any other name is a program on PATH.  A missing capability skips the test and says
+which Debian package has it; with K2_REQUIRE_ALL=1 (continuous integration) it fails the test instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+BPF_PROG_LOAD = 5
+BPF_PROG_TYPE_XDP = 6
+RETURN_ZERO = bytes.fromhex("b7000000000000009500000000000000")
+
+
+def _bpf() -> str | None:
+    """Whether this process may load an XDP program, asked by loading one that returns 0 (closed at once)."""
+    number = BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        return f"no bpf(2) number is known for {platform.machine()}"
+    libc = ctypes.CDLL(None, use_errno=True)
+    insns = ctypes.create_string_buffer(RETURN_ZERO, len(RETURN_ZERO))
+    licence = ctypes.create_string_buffer(b"GPL")
+    attr = struct.pack(
+        "=IIQQ", BPF_PROG_TYPE_XDP, len(RETURN_ZERO) // 8, ctypes.addressof(insns), ctypes.addressof(licence)
+    ).ljust(128, b"\0")
+    fd = libc.syscall(ctypes.c_long(number), BPF_PROG_LOAD, ctypes.c_char_p(attr), len(attr))
+    if fd < 0:
+        return f"bpf(2) refuses this process: {os.strerror(ctypes.get_errno())} (run as root)"
+    os.close(fd)
+    return None
+
+
+def _file(path: str, package: str) -> Callable[[], str | None]:
+    return lambda: None if Path(path).exists() else f"{path} is missing (Debian package {package})"
+
+
+def _module(name: str) -> Callable[[], str | None]:
+    return lambda: None if importlib.util.find_spec(name) else f"the Python package {name} is missing"
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "not root"
+
+
+PROBES: dict[str, Callable[[], str | None]] = {
+    "bpf": _bpf,
+    "root": _root,
+    "ziglang": _module("ziglang"),
+    "libbpf-dev": _file("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
+    "linux-source-6.1": _file("/usr/src/linux-source-6.1.tar.xz", "linux-source-6.1"),
+}
+
+PACKAGES = {"llvm-objdump-19": "llvm-19", "llvm-strip-19": "llvm-19", "llvm-readelf-19": "llvm-19", "ld": "binutils"}
+
+
+@functools.cache
+def missing(capability: str) -> str | None:
+    """Why the capability is not there, None when it is."""
+    if capability in PROBES:
+        return PROBES[capability]()
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    if shutil.which(capability, path=path):
+        return None
+    return f"{capability} is not on PATH (Debian package {PACKAGES.get(capability, capability)})"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for capability in marker.args:
+            reason = missing(capability)
+            if reason is None:
+                continue
+            if os.environ.get("K2_REQUIRE_ALL") == "1":
+                pytest.fail(f"K2_REQUIRE_ALL=1, and this test needs {capability}: {reason}", pytrace=False)
+            pytest.skip(f"needs {capability}: {reason}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(*capabilities): skip, or fail under K2_REQUIRE_ALL=1, where one is missing"
+    )
