@@ -1,0 +1,185 @@
+"""Settings: one row per `K2_*` variable, parsed once into a frozen value.
+
+The rows also make the options of the `k2` command, the table in the documentation and the digest that names the
+settings an output was made with.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+PREFIX: Final = "K2_"
+FOREIGN: Final = frozenset({"K2_REQUIRE_ALL"})  # read by the project's tests, not by the product
+TIERS_BY_EFFORT: Final[tuple[tuple[str, ...], ...]] = (
+    (),
+    ("passes",),
+    ("passes", "enumerate"),
+    ("passes", "enumerate", "stochastic"),
+)
+
+
+class SettingsError(ValueError):
+    """A `K2_*` variable holds a value that its row does not allow; the message is one line naming both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for; every field has a row of the same name in `ROWS`."""
+
+    clang: str = ""
+    llc: str = ""
+    disable: bool = False
+    goal: str = "balanced"
+    effort: int = 3
+    budget: int = 0
+    seed: int = 1
+    gate: str = "none"
+    skip_files: tuple[str, ...] = ()
+    skip_sections: tuple[str, ...] = ()
+    skip_funcs: tuple[str, ...] = ()
+    first: int = 1
+    last: int = 0
+    report: str = ""
+    timeout: int = 900
+    verbose: bool = False
+    strict: bool = False
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Names of the tiers of proposal that this effort switches on, cheapest first."""
+        return TIERS_BY_EFFORT[self.effort]
+
+    def skips_function(self, name: str, section: str) -> bool:
+        """Did the user exclude this function by its own or its section's name?"""
+        by_name = any(fnmatchcase(name, pattern) for pattern in self.skip_funcs)
+        return by_name or any(fnmatchcase(section, pattern) for pattern in self.skip_sections)
+
+    def skips_file(self, path: str) -> bool:
+        """Did the user exclude this output file, by its whole path or by its last component?"""
+        base = path.rpartition("/")[2]
+        return any(fnmatchcase(path, pattern) or fnmatchcase(base, pattern) for pattern in self.skip_files)
+
+    def allows_rewrite(self, number: int) -> bool:
+        """Is the `number`-th rewrite of an object (from 1) inside K2_FIRST..K2_LAST, for bisection by hand?"""
+        return self.first <= number and (self.last == 0 or number <= self.last)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over the settings that can change an output byte."""
+        text = "\n".join(f"{row.name}={getattr(self, row.name)!r}" for row in ROWS if row.shapes_output)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _flag(text: str) -> bool:
+    if text in ("1", "yes", "true", "on"):
+        return True
+    if text in ("", "0", "no", "false", "off"):
+        return False
+    raise ValueError("0 or 1")
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.replace(",", " ").split() if word)
+
+
+def _count(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"a number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError("one of " + ", ".join(allowed))
+        return text
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting: the field and variable `name`, how its text is read, and its sentence in the documentation."""
+
+    name: str
+    parse: Callable[[str], Any]
+    doc: str
+    shapes_output: bool = False
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+
+MOST: Final = 2**31 - 1
+ROWS: Final = (
+    Row("clang", _text, "the real clang to run; default: the first one on PATH that is not k2-clang"),
+    Row("llc", _text, "the real llc that k2-llc runs"),
+    Row("disable", _flag, "1: run the real compiler and touch nothing"),
+    Row("goal", _choice("balanced", "latency", "size"), "balanced: fewer slots, no path slower; latency; size", True),
+    Row(
+        "effort", _count(0, len(TIERS_BY_EFFORT) - 1), "0: nothing; 1: passes; 2: and enumeration; 3: and search", True
+    ),
+    Row("budget", _count(0, MOST), "steps of the stochastic search per window; 0: as the effort says", True),
+    Row("seed", _count(0, MOST), "start of every pseudo-random sequence", True),
+    Row("gate", _choice("none", "kernel"), "kernel: also ask the running kernel, and give up what it refuses", True),
+    Row("skip_files", _words, "patterns of output files to leave alone", True),
+    Row("skip_sections", _words, "patterns of sections to leave alone", True),
+    Row("skip_funcs", _words, "patterns of functions to leave alone", True),
+    Row("first", _count(0, MOST), "number of the first rewrite of an object to apply, from 1", True),
+    Row("last", _count(0, MOST), "number of the last rewrite of an object to apply; 0: no end", True),
+    Row("report", _text, "file that gets one line of JSON appended for each object"),
+    Row(
+        "timeout",
+        _count(0, MOST),
+        "seconds after which a stuck optimiser is given up and clang's object stays; 0: none",
+    ),
+    Row("verbose", _flag, "1: say for each object what was done, on stderr"),
+    Row("strict", _flag, "1: a problem of ours fails the compilation"),
+)
+_BY_VARIABLE: Final = {row.variable: row for row in ROWS}
+
+
+def parse(environment: Mapping[str, str]) -> Settings:
+    """The settings of `environment`; raises SettingsError for a value that is not allowed.
+
+    An empty variable counts as unset.  Unknown variables are `unknown_variables`' concern.
+    """
+    values = {}
+    for row in ROWS:
+        text = environment.get(row.variable, "")
+        if text == "":
+            continue
+        try:
+            values[row.name] = row.parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{row.variable}={text!r}: expected {error}") from None
+    return Settings(**values)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """One line for each `K2_*` variable that no row knows, with the nearest known name; sorted by name."""
+    lines = []
+    for name in sorted(environment):
+        if not name.startswith(PREFIX) or name in _BY_VARIABLE or name in FOREIGN:
+            continue
+        near = difflib.get_close_matches(name, _BY_VARIABLE, n=1)
+        lines.append(f"unknown setting {name}" + (f", did you mean {near[0]}?" if near else ""))
+    return tuple(lines)
+
+
+def defaults() -> Mapping[str, Any]:
+    """The default value of every field, by name."""
+    return {field.name: field.default for field in fields(Settings)}
