@@ -15,12 +15,8 @@ from typing import Any, Final
 
 PREFIX: Final = "K2_"
 FOREIGN: Final = frozenset({"K2_REQUIRE_ALL"})  # read by the project's tests, not by the product
-TIERS_BY_EFFORT: Final[tuple[tuple[str, ...], ...]] = (
-    (),
-    ("passes",),
-    ("passes", "enumerate"),
-    ("passes", "enumerate", "stochastic"),
-)
+TIERS: Final = ("passes", "enumerate", "stochastic")  # cheapest first
+EFFORTS: Final = 4
 
 
 class SettingsError(ValueError):
@@ -35,7 +31,8 @@ class Settings:
     llc: str = ""
     disable: bool = False
     goal: str = "balanced"
-    effort: int = 3
+    effort: int = 1
+    tiers: tuple[str, ...] = ()
     budget: int = 0
     seed: int = 1
     gate: str = "none"
@@ -50,9 +47,11 @@ class Settings:
     strict: bool = False
 
     @property
-    def tiers(self) -> tuple[str, ...]:
-        """Names of the tiers of proposal that this effort switches on, cheapest first."""
-        return TIERS_BY_EFFORT[self.effort]
+    def active_tiers(self) -> tuple[str, ...]:
+        """Names of the tiers of proposal that are on, cheapest first: as `tiers` says, else as the effort does."""
+        if self.tiers:
+            return tuple(tier for tier in TIERS if tier in self.tiers)
+        return TIERS if self.effort else TIERS[:1]
 
     def skips_function(self, name: str, section: str) -> bool:
         """Did the user exclude this function by its own or its section's name?"""
@@ -109,6 +108,13 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _tiers(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    if any(word not in (*TIERS, "none") for word in words):
+        raise ValueError("none, or some of " + ", ".join(TIERS))
+    return words
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One setting: the field and variable `name`, how its text is read, and its sentence in the documentation."""
@@ -130,8 +136,12 @@ ROWS: Final = (
     Row("disable", _flag, "1: run the real compiler and touch nothing"),
     Row("goal", _choice("balanced", "latency", "size"), "balanced: fewer slots, no path slower; latency; size", True),
     Row(
-        "effort", _count(0, len(TIERS_BY_EFFORT) - 1), "0: nothing; 1: passes; 2: and enumeration; 3: and search", True
+        "effort",
+        _count(0, EFFORTS - 1),
+        "0: passes only; 1: and enumeration and short chains; 2: for release builds; 3: as long as gains come",
+        True,
     ),
+    Row("tiers", _tiers, "exactly these tiers (passes, enumerate, stochastic), or none; default: by effort", True),
     Row("budget", _count(0, MOST), "steps of the stochastic search per window; 0: as the effort says", True),
     Row("seed", _count(0, MOST), "start of every pseudo-random sequence", True),
     Row("gate", _choice("none", "kernel"), "kernel: also ask the running kernel, and give up what it refuses", True),
