@@ -61,7 +61,7 @@ class FunctionRecord:
 class Record:
     """One object.  `settings` is the digest of the settings; `gate` the gate's word, "" when it was not asked.
 
-    `counters` counts what was left alone, by reason.  Nothing here depends on the clock, so equal inputs have equal records.
+    `counters` counts what was left alone, by reason.  Nothing here depends on the clock: equal inputs, equal records.
     """
 
     functions: tuple[FunctionRecord, ...]

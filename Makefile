@@ -1,0 +1,29 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h)
+SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES)
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready-demo
+	@$(BIN)/k2 demo
+
+test: .venv/ready-test
+	@$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+
+lint: .venv/ready-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+clean:
+	@rm -rf .venv build demo-out *.egg-info
+
+# The stamp says that .venv holds the extra and the engine built from the current sources.
+.venv/ready-%: $(SETUP) tests/debian-packages.txt
+	@command -v $(PYTHON) >/dev/null || { echo "setup: python3 is missing: install the Debian package python3-venv" >&2; exit 1; }
+	@$(PYTHON) k2_tools/bootstrap.py $*
+	@touch $@
