@@ -62,7 +62,13 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "linux-source-6.1": _file("/usr/src/linux-source-6.1.tar.xz", "linux-source-6.1"),
 }
 
-PACKAGES = {"llvm-objdump-19": "llvm-19", "llvm-strip-19": "llvm-19", "llvm-readelf-19": "llvm-19", "ld": "binutils"}
+PACKAGES = {
+    "llvm-mc-19": "llvm-19",
+    "llvm-objdump-19": "llvm-19",
+    "llvm-strip-19": "llvm-19",
+    "llvm-readelf-19": "llvm-19",
+    "ld": "binutils",
+}
 
 
 @functools.cache
