@@ -21,6 +21,8 @@ class CallEffects:
     registers.  `must_write` lists writes that are certain and complete (they kill stack liveness).
     `observes_packet`: may read packet, metadata or context.  `changes_packet`: invalidates all packet pointers.
     `reads_all`, `writes_all`: may touch everything reachable (unknown callee, callback, transitively stored pointers).
+    `private_stack`: no pointer to the caller's frame reaches the callee, so it neither reads nor writes that frame,
+    whatever `reads_all` and `writes_all` say.
     `is_pure`: no effect but its result, and equal arguments and memory give equal results within one run.
     """
 
@@ -32,6 +34,7 @@ class CallEffects:
     changes_packet: bool = False
     reads_all: bool = False
     writes_all: bool = False
+    private_stack: bool = False
     is_pure: bool = False
 
 

@@ -1,0 +1,222 @@
+"""The effects of one call, from the callee's contract and from what is known of the argument registers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.unit import Function, MapDef, Unit
+from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryArgument
+from verifier_model.contracts.helpers import HELPERS, Argument, ArgumentKind, Helper
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.state import State
+
+ARGUMENT_REGISTERS: Final = (1, 2, 3, 4, 5)
+# May the register hold an address of the caller's frame?  (A function address is handed to callbacks only.)
+_MAYBE_STACK: Final = frozenset({Region.STACK, Region.UNKNOWN})
+# Memory of the program's own that a helper may reach through a register that it takes for a plain number.
+_NO_MEMORY: Final = frozenset({Region.UNINIT, Region.SCALAR, Region.FUNCTION, Region.MAP, Region.PACKET_END})
+_LARGEST_SIZE: Final = (1 << 29) - 1  # BPF_MAX_VAR_SIZ: the kernel refuses larger sizes
+
+
+def call_effects(insn: Insn, state: State, unit: Unit, function: Function) -> CallEffects:
+    """Upper bounds on what the call `insn` does when it is reached in `state`.
+
+    Raises ValueError when `insn` is not a call.  `function` is the caller.  Unknown helpers and all kfuncs come out as
+    `effects.UNKNOWN_CALL`.
+    """
+    if insn.kind is not Kind.CALL:
+        raise ValueError(f"{insn.row.name} is not a call")
+    if insn.row.name == "call_helper":
+        helper = HELPERS.get(insn.imm) if insn.ref is None else None
+        return UNKNOWN_CALL if helper is None else helper_effects(helper, state, unit)
+    if insn.row.name == "call_local" and insn.ref is not None and insn.ref.kind is RefKind.FUNCTION:
+        return _local_effects(insn.ref.name, insn.ref.addend, state, unit)
+    return UNKNOWN_CALL
+
+
+def helper_effects(helper: Helper, state: State, unit: Unit) -> CallEffects:
+    """Upper bounds on what a call of `helper` does in `state` (registers r1 to r5 as the arguments)."""
+    registers = tuple(range(1, len(helper.arguments) + 1))
+    if helper.callback:
+        return replace(UNKNOWN_CALL, arguments=registers)
+    reads: list[MemoryArgument] = []
+    writes: list[MemoryArgument] = []
+    must_write: list[MemoryArgument] = []
+    observes = helper.observes_packet or helper.changes_packet
+    for reg in registers:
+        argument, known = helper.arguments[reg - 1], state.regs[reg]
+        observes = observes or _may_be_context(argument, known)
+        size = _memory_size(helper, reg, state, unit)
+        if argument.nullable and known.is_scalar and known.value.constant == 0:
+            continue
+        memory = MemoryArgument(reg, size)
+        if _is_read(argument, known):
+            reads.append(memory)
+        if _is_written(argument):
+            writes.append(memory)
+        if helper.fills and argument.kind is ArgumentKind.MEM_WRITE and _is_exact_size(helper, reg, state):
+            must_write.append(memory)
+    map_reg = helper.register_of(ArgumentKind.MAP)
+    if helper.writes_map and map_reg is not None:
+        writes.append(MemoryArgument(map_reg, None))
+    return CallEffects(
+        registers,
+        tuple(reads),
+        tuple(writes),
+        tuple(must_write),
+        observes_packet=observes,
+        changes_packet=helper.changes_packet,
+        reads_all=helper.reads_all,
+        writes_all=helper.writes_all,
+        is_pure=helper.is_pure,
+    )
+
+
+def _may_be_context(argument: Argument, known: Register) -> bool:
+    # Several helpers take a context in some program types and an object in others (setsockopt, sk_storage_get).
+    if argument.kind is ArgumentKind.CTX:
+        return True
+    return argument.kind in (ArgumentKind.SOCKET, ArgumentKind.OBJECT) and known.region in (Region.CTX, Region.UNKNOWN)
+
+
+_READ_KINDS: Final = frozenset(
+    {
+        ArgumentKind.CTX,
+        ArgumentKind.MAP_KEY,
+        ArgumentKind.MAP_VALUE,
+        ArgumentKind.MEM_READ,
+        ArgumentKind.MEM_READ_WRITE,
+        ArgumentKind.RECORD,
+        ArgumentKind.STRING,
+        ArgumentKind.SOCKET,
+        ArgumentKind.OBJECT,
+        ArgumentKind.FRAME,
+        ArgumentKind.SPIN_LOCK,
+        ArgumentKind.TIMER,
+        ArgumentKind.KPTR,
+        ArgumentKind.DYNPTR,
+    }
+)
+_WRITE_KINDS: Final = frozenset(
+    {
+        ArgumentKind.MAP_VALUE_OUT,
+        ArgumentKind.MEM_WRITE,
+        ArgumentKind.MEM_READ_WRITE,
+        # A record that is given back is somebody else's memory from then on.
+        ArgumentKind.RECORD,
+        ArgumentKind.SOCKET,
+        ArgumentKind.OBJECT,
+        ArgumentKind.FRAME,
+        ArgumentKind.SPIN_LOCK,
+        ArgumentKind.TIMER,
+        ArgumentKind.KPTR,
+        ArgumentKind.DYNPTR,
+    }
+)
+
+
+def _is_read(argument: Argument, known: Register) -> bool:
+    if argument.kind is ArgumentKind.PEEK:
+        return known.region not in _NO_MEMORY
+    return argument.kind in _READ_KINDS
+
+
+def _is_written(argument: Argument) -> bool:
+    return argument.kind in _WRITE_KINDS or argument.changes
+
+
+def _memory_size(helper: Helper, reg: int, state: State, unit: Unit) -> int | None:
+    """Most bytes that the helper touches behind `reg`, None without a known bound."""
+    argument = helper.arguments[reg - 1]
+    if argument.size:
+        return argument.size
+    if argument.kind in (ArgumentKind.MAP_KEY, ArgumentKind.MAP_VALUE, ArgumentKind.MAP_VALUE_OUT):
+        return _map_size(helper, argument.kind, state, unit)
+    if argument.kind is ArgumentKind.RECORD:
+        return state.regs[reg].size or None
+    size_reg = helper.size_register(reg)
+    if argument.kind is ArgumentKind.PEEK:
+        # The probe_read family: the size of the destination, which comes first, bounds what is read.
+        size_reg = next((at for at in range(1, reg) if helper.arguments[at - 1].kind is ArgumentKind.SIZE), None)
+        if helper.arguments[0].kind is not ArgumentKind.MEM_WRITE:
+            return None
+    if size_reg is None:
+        return None
+    return _largest(state.regs[size_reg])
+
+
+def _largest(size: Register) -> int | None:
+    if not size.is_scalar:
+        return None
+    # Helpers take u32 sizes, but the verifier bounds the whole register.
+    most = size.value.umax if size.value.constant is None else size.value.constant
+    return most if most <= _LARGEST_SIZE else None
+
+
+def _is_exact_size(helper: Helper, reg: int, state: State) -> bool:
+    size_reg = helper.size_register(reg)
+    if size_reg is None or not state.regs[size_reg].is_scalar:
+        return False
+    constant = state.regs[size_reg].value.constant
+    return constant is not None and constant <= _LARGEST_SIZE
+
+
+def _map_size(helper: Helper, kind: ArgumentKind, state: State, unit: Unit) -> int | None:
+    map_reg = helper.register_of(ArgumentKind.MAP)
+    if map_reg is None:
+        return None
+    definition = map_of(state.regs[map_reg], unit)
+    if definition is None:
+        return None
+    return (definition.key_size if kind is ArgumentKind.MAP_KEY else definition.value_size) or None
+
+
+def map_of(register: Register, unit: Unit) -> MapDef | None:
+    """The definition of the map that the register points to; None for inner maps and unknown ones."""
+    if register.region is not Region.MAP or not register.symbol:
+        return None
+    return unit.maps.get(register.symbol)
+
+
+def _local_effects(name: str, addend: int, state: State, unit: Unit) -> CallEffects:
+    """A function of the same object: whatever its body and its callees may do, on any path."""
+    callee = _find(name, unit) if addend == 0 else None
+    if callee is None:
+        return UNKNOWN_CALL
+    count = callee.argument_count
+    registers = ARGUMENT_REGISTERS if count is None or not 0 <= count <= 5 else ARGUMENT_REGISTERS[:count]
+    return replace(
+        UNKNOWN_CALL,
+        arguments=registers,
+        changes_packet=_may_change_packet(callee, unit, set()),
+        private_stack=not any(state.regs[reg].region in _MAYBE_STACK for reg in registers),
+    )
+
+
+def _find(name: str, unit: Unit) -> Function | None:
+    return next((function for function in unit.functions if function.name == name), None)
+
+
+def _may_change_packet(function: Function, unit: Unit, seen: set[str]) -> bool:
+    """Can a call of `function` move the packet, through itself or any callee?"""
+    seen.add(function.name)
+    if function.is_global or function.untouchable is not None:
+        # Freplace may put another body in the place of a global function.
+        return True
+    for _, insn in function.insns():
+        if insn.kind is not Kind.CALL:
+            continue
+        if insn.row.name == "call_helper":
+            helper = HELPERS.get(insn.imm) if insn.ref is None else None
+            if helper is None or helper.callback or helper.changes_packet:
+                return True
+        elif insn.row.name == "call_local" and insn.ref is not None and insn.ref.addend == 0:
+            callee = _find(insn.ref.name, unit)
+            if callee is None or (callee.name not in seen and _may_change_packet(callee, unit, seen)):
+                return True
+        else:
+            return True
+    return False
