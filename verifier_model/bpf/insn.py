@@ -1,7 +1,7 @@
 """The instruction as a value: flat, frozen, with symbols where the object has relocations and branch offsets.
 
-`decode` and `encode` are the only places that see bytes.  Branch targets and references stay symbolic until an object is
-written, so instructions can be inserted and deleted freely (DESIGN.md, Nouns).
+`decode_slot` and `encode` are the only places that see bytes.  Branch targets and references stay symbolic until an
+object is written, so instructions can be inserted and deleted freely (DESIGN.md, Nouns).
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ class Insn:
         """Must this instruction stay exactly as it is (CO-RE rider, or a self-move that an asm barrier left)?"""
         if self.origin.core:
             return True
-        is_self_move = self.row.kind is Kind.ALU and self.row.name == "mov64_reg" and self.dst == self.src
-        return is_self_move
+        return self.row.name == "mov64_reg" and self.dst == self.src
 
     def without_origin(self) -> Insn:
         return replace(self, origin=NO_ORIGIN)
@@ -169,7 +168,7 @@ def _matches(row: Row, slot: RawSlot) -> bool:
 def _off_matches(row: Row, slot: RawSlot) -> bool:
     if "off" in row.uses or ("target" in row.uses and row.name != "gotol"):
         return True
-    return slot.off == (row.fixed_off or 0) or row.kind is Kind.CALL and row.name == "call_kfunc"
+    return row.name == "call_kfunc" or slot.off == (row.fixed_off or 0)
 
 
 def _imm_matches(row: Row, slot: RawSlot) -> bool:

@@ -79,8 +79,8 @@ class CallTarget(IntEnum):
 class Row:
     """One instruction of the set.
 
-    `width` is in bits: of the operands for ALU, branches and atomics, of the access for loads and stores, of the swapped
-    part for byte swaps.  `uses` names the operand fields that are free: a subset of "dst src off imm target".
+    `width` is in bits: of the operands for ALU, branches and atomics, of the access for loads and stores, of the
+    swapped part for byte swaps.  `uses` names the operand fields that are free: a subset of "dst src off imm target".
     `slots` counts 8-byte slots.  `sign` marks sign-extending loads.  `fetch` marks atomics that return the old value.
     """
 
@@ -224,13 +224,11 @@ def _alu_rows() -> list[Row]:
 
 
 def _endian_rows() -> list[Row]:
-    rows = []
-    for op, code, level in (("le", 0xD4, 1), ("be", 0xDC, 1), ("bswap", 0xD7, 4)):
-        for bits in (16, 32, 64):
-            rows.append(
-                Row(f"{op}{bits}", code, Kind.ENDIAN, op, bits, Operand.NONE, level, _uses("dst"), fixed_imm=bits)
-            )
-    return rows
+    return [
+        Row(f"{op}{bits}", code, Kind.ENDIAN, op, bits, Operand.NONE, level, _uses("dst"), fixed_imm=bits)
+        for op, code, level in (("le", 0xD4, 1), ("be", 0xDC, 1), ("bswap", 0xD7, 4))
+        for bits in (16, 32, 64)
+    ]
 
 
 def _cast_rows() -> list[Row]:

@@ -20,7 +20,8 @@ class Point(NamedTuple):
 class Block:
     """Instructions that run in a straight line; only the last may branch or exit.
 
-    Control falls through to the next block of the function's layout unless the last instruction is `ja`, `gotol` or `exit`.
+    Control falls through to the next block of the function's layout unless the last instruction is `ja`, `gotol` or
+    `exit`.
     """
 
     label: str
@@ -36,8 +37,9 @@ class Function:
     """A program or subprogram.
 
     `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp", "sched_cls",
-    "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None when unknown.
-    `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why nothing in it may change.
+    "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None
+    when unknown.  `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why
+    nothing in it may change.
     """
 
     name: str

@@ -44,7 +44,7 @@ class Register:
     `packet_range`: bytes from (base + variable part) that a comparison with the packet's end proved readable.
     `size`: bytes of the object (MAP_VALUE, DATA, MEMORY), 0 unknown.
     `symbol`: the map's or section's name; `exact`: the wide load's ref and addend that produced exactly this value.
-    `assumed_safe`: a fact that rests on "otherwise the kernel would refuse" rather than on semantics and contracts alone.
+    `assumed_safe`: a fact that rests on "otherwise the kernel would refuse", not on semantics and contracts alone.
     """
 
     region: Region

@@ -18,7 +18,8 @@ class StackSlot:
     """Eight aligned bytes of the stack.
 
     `marks[i]` tells byte i from the lowest address: "?" never written, "m" written with something unknown, "0" zero,
-    "s" part of `spill`.  `spill` is the register of which an aligned 8-byte store put a copy here (then all marks are "s").
+    "s" part of `spill`.  `spill` is the register of which an aligned 8-byte store put a copy here (then all marks are
+    "s").
     """
 
     marks: str = "????????"
@@ -30,7 +31,7 @@ EMPTY_SLOT: Final = StackSlot()
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Registers r0 to r10 and the stack slots of the current frame, keyed by the slot's offset from r10 (-8, -16, ...)."""
+    """Registers r0 to r10 and the stack slots of the current frame, keyed by their offset from r10 (-8, -16, ...)."""
 
     regs: tuple[Register, ...]
     stack: Mapping[int, StackSlot] = field(default_factory=lambda: MappingProxyType({}))
