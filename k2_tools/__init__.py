@@ -1,0 +1,1 @@
+"""The `k2` command: a file per subcommand, and the HTML report."""

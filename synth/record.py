@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 SCHEMA: Final = 1
@@ -76,6 +76,25 @@ class Record:
     @property
     def slots_after(self) -> int:
         return sum(function.slots_after for function in self.functions)
+
+    def with_function_kept(self, name: str, reason: str) -> Record:
+        """The record when the function `name` stays as it was after all, because of `reason`."""
+        kept = (
+            replace(
+                function,
+                slots_after=function.slots_before,
+                latency_after=function.latency_before,
+                text_after=function.text_before,
+                rewrites=(),
+                kept_reason=reason,
+            )
+            if function.name == name
+            else function
+            for function in self.functions
+        )
+        return replace(
+            self, functions=tuple(kept), counters={**self.counters, reason: self.counters.get(reason, 0) + 1}
+        )
 
     def to_value(self) -> dict[str, Any]:
         """The record as JSON-ready dictionaries and lists, with the version of this shape under `schema`."""

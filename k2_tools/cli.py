@@ -1,0 +1,24 @@
+"""The `k2` command."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+from k2_tools.demo import demo
+from k2_tools.diff import diff
+from k2_tools.lint import lint
+from k2_tools.opt import opt
+from k2_tools.report import report
+from k2_tools.settings_table import settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("k2-clang"), prog_name="k2")
+def main() -> None:
+    """Smaller and faster BPF objects, proved equivalent."""
+
+
+for command in (opt, report, diff, lint, demo, settings):
+    main.add_command(command)

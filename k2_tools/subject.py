@@ -1,0 +1,31 @@
+"""What the commands show: an object, what became of it, and how long that took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from object_stage import Outcome, optimise_bytes
+from synth.record import Record, from_json
+from synth.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One optimised object: its name for the reader, its record, and the seconds it took."""
+
+    name: str
+    record: Record
+    seconds: float
+
+
+def optimised(path: Path, settings: Settings) -> tuple[Outcome, Subject]:
+    """Optimise the bytes of the file; a problem of ours ends the command with its sentence."""
+    start = time.monotonic()
+    outcome = optimise_bytes(path.read_bytes(), settings)
+    if outcome.problem:
+        raise click.ClickException(f"{path}: {outcome.problem}")
+    return outcome, Subject(str(path), from_json(outcome.record), time.monotonic() - start)

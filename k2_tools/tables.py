@@ -1,0 +1,111 @@
+"""Records as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from k2_tools.subject import Subject
+from synth.record import FunctionRecord, Record
+
+PICOSECONDS_PER_NANOSECOND = 1000
+
+
+def console() -> Console:
+    """Standard output; as wide as the table wants where it is no terminal, so that nothing is cut off in a log."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=160)
+
+
+def change(before: int, after: int) -> str:
+    """ "56 → 51 (-8.9 %)", or the number alone where nothing changed."""
+    if before == after:
+        return str(before)
+    return f"{before} → {after} ({100 * (after - before) / before:+.1f} %)"
+
+
+def nanoseconds(picoseconds: int) -> str:
+    return f"{picoseconds / PICOSECONDS_PER_NANOSECOND:.1f}"
+
+
+def proofs(function: FunctionRecord) -> str:
+    """ "7 (5 bit vectors, 2 syntactic)": the rewrites, and how they were proved."""
+    if not function.rewrites:
+        return "0"
+    counted = Counter(rewrite.method for rewrite in function.rewrites)
+    return f"{len(function.rewrites)} ({', '.join(f'{count} {method}' for method, count in counted.items())})"
+
+
+def summary(subjects: Iterable[Subject]) -> Table:
+    """A line for each function; the kernel's word and the time stand once for each object."""
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("object", "left"),
+        ("function", "left"),
+        ("slots", "right"),
+        ("latency (ns, estimated)", "right"),
+        ("rewrites (proved by)", "left"),
+        ("kernel", "left"),
+        ("time", "right"),
+    ):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    total_before = total_after = 0
+    for subject in subjects:
+        record = subject.record
+        for index, function in enumerate(record.functions):
+            first = index == 0
+            table.add_row(
+                subject.name if first else "",
+                function.name,
+                change(function.slots_before, function.slots_after),
+                latency_change(function),
+                proofs(function) if function.rewrites else Text(function.kept_reason, style="dim"),
+                kernel_word(record) if first else "",
+                f"{subject.seconds:.1f} s" if first else "",
+            )
+        total_before += record.slots_before
+        total_after += record.slots_after
+    table.add_section()
+    table.add_row("all", "", change(total_before, total_after), "", "", "", "")
+    return table
+
+
+def latency_change(function: FunctionRecord) -> str:
+    before, after = nanoseconds(function.latency_before), nanoseconds(function.latency_after)
+    return before if function.latency_before == function.latency_after else f"{before} → {after}"
+
+
+def kernel_word(record: Record) -> str:
+    return record.gate or "not asked"
+
+
+def rewrites(function: FunctionRecord) -> RenderableType:
+    """Every rewrite of the function with its windows beside each other."""
+    table = Table(title=f"{function.name} ({function.section})", title_justify="left", box=None, pad_edge=False)
+    for heading in ("#", "before", "after", "slots", "proposed by", "why", "proved by"):
+        table.add_column(heading)
+    for rewrite in function.rewrites:
+        table.add_row(
+            str(rewrite.number),
+            Text(rewrite.before),
+            Text(rewrite.after or "(nothing)"),
+            f"{-rewrite.slots_saved:+d}",
+            rewrite.proposer,
+            rewrite.why,
+            rewrite.method,
+        )
+    return table
+
+
+def reasons(record: Record) -> RenderableType:
+    """What was left alone, and what the prover said of the proposals that came to nothing."""
+    lines = [f"{count} times: {reason}" for reason, count in record.counters.items()]
+    for function in record.functions:
+        told = {**function.verdicts, **function.refusals}
+        if told:
+            lines.append(f"{function.name}: " + ", ".join(f"{count} {what}" for what, count in told.items()))
+    return Group(*(Text(line, style="dim") for line in lines))
