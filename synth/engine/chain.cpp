@@ -1,0 +1,178 @@
+#include "chain.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace k2 {
+namespace {
+
+// round(256 * log2(1 + i/256)) by repeated squaring in 32-bit fixed point: no floating point, the same everywhere.
+constexpr std::array<uint16_t, 256> log_table() {
+  std::array<uint16_t, 256> table{};
+  for (uint64_t i = 0; i < 256; ++i) {
+    uint64_t x = (256 + i) << 24;  // 1.32 fixed point
+    uint32_t bits = 0;
+    for (int step = 0; step < 10; ++step) {
+      const uint64_t high = x >> 16;
+      x = high * high;  // 2.32
+      bits <<= 1;
+      if (x >= (uint64_t{2} << 32)) {
+        bits |= 1;
+        x >>= 1;
+      }
+    }
+    table[i] = static_cast<uint16_t>((bits + 2) / 4);
+  }
+  return table;
+}
+
+constexpr std::array<uint16_t, 256> log2_of_mantissa = log_table();
+static_assert(log2_of_mantissa[0] == 0 && log2_of_mantissa[128] == 150 && log2_of_mantissa[255] == 255);
+
+enum class Move { operand, instruction, nop, pair, access, swap };
+
+class Chain {
+ public:
+  Chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings)
+      : evaluator_(evaluator), domain_(domain), settings_(settings), random_(settings.seed) {
+    const std::vector<Insn>& original = evaluator.problem().original;
+    size_ = static_cast<int>(original.size());
+    std::copy(original.begin(), original.end(), current_.begin());
+    original_slots_ = evaluator.slots(current_.data(), size_);
+    original_picoseconds_ = evaluator.picoseconds(current_.data(), size_);
+    cost_ = performance(current_.data());
+  }
+
+  ChainResult run() {
+    for (uint64_t i = 0; i < settings_.steps && size_ > 0; ++i) step();
+    std::stable_sort(result_.found.begin(), result_.found.end(), [](const Found& a, const Found& b) {
+      return a.slots != b.slots ? a.slots < b.slots : a.picoseconds < b.picoseconds;
+    });
+    if (result_.found.size() > settings_.keep) result_.found.resize(settings_.keep);
+    return std::move(result_);
+  }
+
+ private:
+  void step() {
+    candidate_ = current_;
+    if (!propose() || candidate_ == current_) return;
+    ++result_.evaluations;
+    const uint64_t bound = cost_ + draw_allowance(random_);
+    const uint64_t price = performance(candidate_.data());
+    if (settings_.early_stop && price > bound) return;
+    const auto tests = static_cast<uint64_t>(evaluator_.tests());
+    const uint64_t allowed =
+        settings_.error_weight == 0 ? unsafe - 1 : (bound - std::min(price, bound)) * tests / settings_.error_weight;
+    const uint64_t errors = evaluator_.errors(candidate_.data(), size_, settings_.early_stop ? allowed : unsafe - 1);
+    if (errors > allowed || price > bound) return;
+    ++result_.accepted;
+    current_ = candidate_;
+    cost_ = price + errors * settings_.error_weight / tests;
+    if (errors == 0) keep();
+  }
+
+  uint64_t performance(const Insn* program) const {
+    return evaluator_.slots(program, size_) * settings_.slot_weight +
+           evaluator_.picoseconds(program, size_) * settings_.nanosecond_weight / 1000;
+  }
+
+  Move draw_move() {
+    const std::array<uint32_t, 6> weights = {settings_.operand_moves, settings_.instruction_moves,
+                                             settings_.nop_moves,     settings_.pair_moves,
+                                             settings_.access_moves,  settings_.swap_moves};
+    uint32_t total = 0;
+    for (const uint32_t weight : weights) total += weight;
+    uint32_t at = random_.below(total);
+    size_t move = 0;
+    while (at >= weights[move]) at -= weights[move++];
+    return static_cast<Move>(move);
+  }
+
+  bool propose() {
+    const auto count = static_cast<uint32_t>(size_);
+    const size_t at = random_.below(count);
+    Insn& insn = candidate_[at];
+    switch (draw_move()) {
+      case Move::operand: redraw_operand(domain_, random_, insn); return true;
+      case Move::instruction: insn = draw(domain_, random_); return true;
+      case Move::nop: insn = Insn{}; return true;
+      case Move::pair:
+        if (at + 1 >= count) return false;
+        insn = draw(domain_, random_);
+        candidate_[at + 1] = draw(domain_, random_);
+        return true;
+      case Move::access: return (is_load(insn.op) || is_store(insn.op)) && redraw_access(domain_, random_, insn);
+      case Move::swap: std::swap(insn, candidate_[random_.below(count)]); return true;
+    }
+    return false;
+  }
+
+  // Drops every instruction that the tests do not miss, then remembers the program if it is better than the original.
+  void keep() {
+    std::array<Insn, max_length> program = current_;
+    for (int i = size_; i-- > 0;) {
+      const Insn dropped = program[static_cast<size_t>(i)];
+      if (dropped.op == Op::nop) continue;
+      program[static_cast<size_t>(i)] = Insn{};
+      if (evaluator_.errors(program.data(), size_, 0) != 0) program[static_cast<size_t>(i)] = dropped;
+    }
+    Found found{{}, evaluator_.slots(program.data(), size_), evaluator_.picoseconds(program.data(), size_)};
+    if (settings_.never_slower && found.picoseconds > original_picoseconds_) return;
+    const bool better =
+        found.slots != original_slots_ ? found.slots < original_slots_ : found.picoseconds < original_picoseconds_;
+    if (!better) return;
+    for (int i = 0; i < size_; ++i) {
+      if (program[static_cast<size_t>(i)].op != Op::nop) found.program.push_back(program[static_cast<size_t>(i)]);
+    }
+    for (const Found& known : result_.found) {
+      if (known.program == found.program) return;
+    }
+    result_.found.push_back(std::move(found));
+    if (result_.found.size() >= 4 * static_cast<size_t>(settings_.keep) + 16) prune();
+  }
+
+  void prune() {
+    std::stable_sort(result_.found.begin(), result_.found.end(), [](const Found& a, const Found& b) {
+      return a.slots != b.slots ? a.slots < b.slots : a.picoseconds < b.picoseconds;
+    });
+    result_.found.resize(settings_.keep);
+  }
+
+  Evaluator& evaluator_;
+  const Domain& domain_;
+  const ChainSettings settings_;
+  Random random_;
+  int size_ = 0;
+  std::array<Insn, max_length> current_{};
+  std::array<Insn, max_length> candidate_{};
+  uint64_t cost_ = 0;
+  uint64_t original_slots_ = 0;
+  uint64_t original_picoseconds_ = 0;
+  ChainResult result_;
+};
+
+}  // namespace
+
+uint64_t draw_allowance(Random& random) {
+  const uint64_t draw = random.next() | 1;
+  const int zeros = std::countl_zero(draw);
+  const uint64_t mantissa = zeros == 63 ? 0 : (draw << (zeros + 1)) >> 56;
+  return (static_cast<uint64_t>(zeros) + 1) * 256 - log2_of_mantissa[mantissa];
+}
+
+ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings) {
+  return Chain(evaluator, domain, settings).run();
+}
+
+uint64_t run_for_benchmark(Evaluator& evaluator, const Domain& domain, uint64_t seed, uint64_t steps, bool early_stop) {
+  ChainSettings settings;
+  settings.seed = seed;
+  settings.steps = steps;
+  settings.early_stop = early_stop;
+  const uint64_t before = evaluator.runs();
+  run_chain(evaluator, domain, settings);
+  return evaluator.runs() - before;
+}
+
+}  // namespace k2

@@ -1,0 +1,51 @@
+// Metropolis-Hastings over the instructions of a window (K2, SIGCOMM'21 section 3; STOKE, ASPLOS'13).
+#pragma once
+
+#include <vector>
+
+#include "domain.h"
+#include "problem.h"
+
+namespace k2 {
+
+// Weights are in units of 1/256 of a halving of the acceptance probability.
+struct ChainSettings {
+  uint64_t seed = 1;
+  uint64_t steps = 10000;       // proposals
+  uint32_t error_weight = 128;  // per bit of error, averaged over the tests
+  uint32_t slot_weight = 512;   // per slot
+  uint32_t nanosecond_weight = 64;
+  uint32_t keep = 8;         // how many correct programs to return
+  bool never_slower = true;  // only programs whose summed cost is not above the original's
+  bool early_stop = true;    // stop an evaluation once it cannot be accepted (no influence on the result)
+  // Relative frequencies of the moves.
+  uint32_t operand_moves = 6;
+  uint32_t instruction_moves = 5;
+  uint32_t nop_moves = 3;
+  uint32_t pair_moves = 2;
+  uint32_t access_moves = 3;
+  uint32_t swap_moves = 2;
+};
+
+struct Found {
+  std::vector<Insn> program;  // without no-ops
+  uint64_t slots = 0;
+  uint64_t picoseconds = 0;
+};
+
+struct ChainResult {
+  std::vector<Found> found;  // cheapest first: fewest slots, then the lowest latency, then the first found
+  uint64_t evaluations = 0;
+  uint64_t accepted = 0;
+};
+
+ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings);
+
+// -log2 of a uniform draw from (0, 1], in 1/256: how much a proposal may cost more than the current program.
+uint64_t draw_allowance(Random& random);
+
+// Proposals of a real chain evaluated in full, for the benchmark: no early stop, every lane.  Returns how many
+// candidates were run on the lanes (those that the static walk refuses do not count).
+uint64_t run_for_benchmark(Evaluator& evaluator, const Domain& domain, uint64_t seed, uint64_t steps, bool early_stop);
+
+}  // namespace k2

@@ -1,0 +1,315 @@
+// The inner loops over 32 lanes.  CMake compiles this file once per instruction set, each time with another K2_VARIANT;
+// nothing here may depend on floating point or on anything else that differs between machines.
+#include <bit>
+#include <cstring>
+
+#include "batch.h"
+
+namespace k2::K2_VARIANT {
+namespace {
+
+constexpr int n = lane_count;
+
+template <int width>
+constexpr uint64_t low_bits = width == 64 ? ~uint64_t{0} : (uint64_t{1} << (width & 63)) - 1;
+
+template <int width>
+int64_t sign_extended(uint64_t value) {
+  constexpr int unused = 64 - width;
+  return static_cast<int64_t>(value << unused) >> unused;
+}
+
+uint64_t swapped(uint64_t value, int bits) { return __builtin_bswap64(value) >> (64 - bits); }
+
+uint64_t quotient(uint64_t a, uint64_t b) { return b == 0 ? 0 : a / b; }
+uint64_t remainder(uint64_t a, uint64_t b) { return b == 0 ? a : a % b; }
+// Division by -1 is a negation: the machine's own instruction would trap on the minimum.
+int64_t signed_quotient(int64_t a, int64_t b) {
+  if (b == 0) return 0;
+  return b == -1 ? static_cast<int64_t>(0 - static_cast<uint64_t>(a)) : a / b;
+}
+int64_t signed_remainder(int64_t a, int64_t b) {
+  if (b == 0) return a;
+  return b == -1 ? 0 : a % b;
+}
+
+// One operation on operands cut to `width` bits; the caller cuts the result.
+template <Op op, int width>
+uint64_t apply(uint64_t a, uint64_t b) {
+  constexpr uint64_t count_mask = width - 1;
+  if constexpr (op == Op::add) return a + b;
+  if constexpr (op == Op::sub) return a - b;
+  if constexpr (op == Op::mul) return a * b;
+  if constexpr (op == Op::div) return quotient(a, b);
+  if constexpr (op == Op::mod) return remainder(a, b);
+  if constexpr (op == Op::sdiv) {
+    return static_cast<uint64_t>(signed_quotient(sign_extended<width>(a), sign_extended<width>(b)));
+  }
+  if constexpr (op == Op::smod) {
+    return static_cast<uint64_t>(signed_remainder(sign_extended<width>(a), sign_extended<width>(b)));
+  }
+  if constexpr (op == Op::or_) return a | b;
+  if constexpr (op == Op::and_) return a & b;
+  if constexpr (op == Op::xor_) return a ^ b;
+  if constexpr (op == Op::lsh) return a << (b & count_mask);
+  if constexpr (op == Op::rsh) return a >> (b & count_mask);
+  if constexpr (op == Op::arsh) return static_cast<uint64_t>(sign_extended<width>(a) >> (b & count_mask));
+  if constexpr (op == Op::mov) return b;
+  if constexpr (op == Op::neg) return 0 - a;
+  if constexpr (op == Op::movsx8) return static_cast<uint64_t>(sign_extended<8>(b));
+  if constexpr (op == Op::movsx16) return static_cast<uint64_t>(sign_extended<16>(b));
+  if constexpr (op == Op::movsx32) return static_cast<uint64_t>(sign_extended<32>(b));
+  return 0;
+}
+
+template <Op op, int width>
+void alu(const Insn& insn, Batch& batch) {
+  uint64_t* dst = batch.reg[insn.dst].lane;
+  if (insn.from_reg) {
+    const uint64_t* src = batch.reg[insn.src].lane;
+    for (int l = 0; l < n; ++l)
+      dst[l] = apply<op, width>(dst[l] & low_bits<width>, src[l] & low_bits<width>) & low_bits<width>;
+  } else {
+    const uint64_t imm = static_cast<uint64_t>(insn.imm) & low_bits<width>;
+    for (int l = 0; l < n; ++l) dst[l] = apply<op, width>(dst[l] & low_bits<width>, imm) & low_bits<width>;
+  }
+}
+
+template <Op op>
+void alu_width(const Insn& insn, Batch& batch) {
+  if (insn.width == 64) {
+    alu<op, 64>(insn, batch);
+  } else {
+    alu<op, 32>(insn, batch);
+  }
+}
+
+void reverse_bytes(const Insn& insn, Batch& batch) {
+  uint64_t* dst = batch.reg[insn.dst].lane;
+  for (int l = 0; l < n; ++l) dst[l] = swapped(dst[l], insn.width);
+}
+
+void keep_low(const Insn& insn, Batch& batch) {
+  uint64_t* dst = batch.reg[insn.dst].lane;
+  const uint64_t mask = ~uint64_t{0} >> (64 - insn.width);
+  for (int l = 0; l < n; ++l) dst[l] &= mask;
+}
+
+void run_alu(const Insn& insn, Batch& batch, bool big_endian) {
+  switch (insn.op) {
+    case Op::add: return alu_width<Op::add>(insn, batch);
+    case Op::sub: return alu_width<Op::sub>(insn, batch);
+    case Op::mul: return alu_width<Op::mul>(insn, batch);
+    case Op::div: return alu_width<Op::div>(insn, batch);
+    case Op::sdiv: return alu_width<Op::sdiv>(insn, batch);
+    case Op::or_: return alu_width<Op::or_>(insn, batch);
+    case Op::and_: return alu_width<Op::and_>(insn, batch);
+    case Op::lsh: return alu_width<Op::lsh>(insn, batch);
+    case Op::rsh: return alu_width<Op::rsh>(insn, batch);
+    case Op::mod: return alu_width<Op::mod>(insn, batch);
+    case Op::smod: return alu_width<Op::smod>(insn, batch);
+    case Op::xor_: return alu_width<Op::xor_>(insn, batch);
+    case Op::mov: return alu_width<Op::mov>(insn, batch);
+    case Op::arsh: return alu_width<Op::arsh>(insn, batch);
+    case Op::neg: return alu_width<Op::neg>(insn, batch);
+    case Op::movsx8: return alu_width<Op::movsx8>(insn, batch);
+    case Op::movsx16: return alu_width<Op::movsx16>(insn, batch);
+    case Op::movsx32: return alu_width<Op::movsx32>(insn, batch);
+    case Op::le: return big_endian ? reverse_bytes(insn, batch) : keep_low(insn, batch);
+    case Op::be: return big_endian ? keep_low(insn, batch) : reverse_bytes(insn, batch);
+    case Op::bswap: return reverse_bytes(insn, batch);
+    default: return;
+  }
+}
+
+template <int bytes>
+uint64_t read(const uint8_t* at, bool big_endian) {
+  uint64_t value = 0;
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(&value, at, bytes);
+  } else {
+    for (int i = bytes; i-- > 0;) value = value << 8 | at[i];
+  }
+  return big_endian ? swapped(value, 8 * bytes) : value;
+}
+
+template <int bytes>
+void write(uint8_t* at, uint64_t value, bool big_endian) {
+  if (big_endian) value = swapped(value, 8 * bytes);
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(at, &value, bytes);
+  } else {
+    for (int i = 0; i < bytes; ++i) at[i] = static_cast<uint8_t>(value >> (8 * i));
+  }
+}
+
+// Offsets of the access into each lane's image; false when one of them leaves the region.
+bool resolve(const RegionLanes& region, const Row& address, int16_t off, uint64_t bytes, Row& offsets) {
+  uint64_t bad = 0;
+  const uint64_t displacement = static_cast<uint64_t>(static_cast<int64_t>(off));
+  for (int l = 0; l < n; ++l) {
+    const uint64_t at = address.lane[l] + displacement - region.base.lane[l];
+    offsets.lane[l] = at;
+    bad |= static_cast<uint64_t>(at > region.limit.lane[l]) | static_cast<uint64_t>(at + bytes > region.limit.lane[l]);
+  }
+  return bad == 0;
+}
+
+template <int bytes>
+void load_lanes(const RegionLanes& region, const Row& offsets, uint64_t* dst, bool sign, bool big_endian) {
+  const uint8_t* image = region.image.data();
+  for (int l = 0; l < n; ++l) {
+    dst[l] = read<bytes>(image + static_cast<size_t>(l) * region.stride + offsets.lane[l], big_endian);
+  }
+  if (sign) {
+    for (int l = 0; l < n; ++l) dst[l] = static_cast<uint64_t>(sign_extended<8 * bytes>(dst[l]));
+  }
+}
+
+bool load(const Step& step, Batch& batch, bool big_endian) {
+  const RegionLanes& region = batch.regions[step.region];
+  Row offsets;
+  const Insn& insn = step.insn;
+  if (!resolve(region, batch.reg[insn.src], insn.off, insn.width / 8U, offsets)) return false;
+  uint64_t* dst = batch.reg[insn.dst].lane;
+  const bool sign = insn.op == Op::load_signed;
+  switch (insn.width) {
+    case 8: load_lanes<1>(region, offsets, dst, sign, big_endian); break;
+    case 16: load_lanes<2>(region, offsets, dst, sign, big_endian); break;
+    case 32: load_lanes<4>(region, offsets, dst, sign, big_endian); break;
+    default: load_lanes<8>(region, offsets, dst, sign, big_endian); break;
+  }
+  return true;
+}
+
+template <int bytes>
+void store_lanes(RegionLanes& region, const Row& offsets, const Row& values, bool big_endian) {
+  uint8_t* image = region.image.data();
+  for (int l = 0; l < n; ++l) {
+    write<bytes>(image + static_cast<size_t>(l) * region.stride + offsets.lane[l], values.lane[l], big_endian);
+  }
+}
+
+void stored_values(const Insn& insn, const Batch& batch, Row& values) {
+  if (insn.op == Op::store) {
+    values = batch.reg[insn.src];
+  } else {
+    for (int l = 0; l < n; ++l) values.lane[l] = static_cast<uint64_t>(insn.imm);
+  }
+}
+
+bool store(const Step& step, Batch& batch, bool big_endian) {
+  RegionLanes& region = batch.regions[step.region];
+  const Insn& insn = step.insn;
+  const uint64_t bytes = insn.width / 8U;
+  Row offsets;
+  Row values;
+  if (!resolve(region, batch.reg[insn.dst], insn.off, bytes, offsets)) return false;
+  stored_values(insn, batch, values);
+  uint64_t lowest = ~uint64_t{0};
+  uint64_t highest = 0;
+  for (int l = 0; l < n; ++l) {
+    lowest = offsets.lane[l] < lowest ? offsets.lane[l] : lowest;
+    highest = offsets.lane[l] > highest ? offsets.lane[l] : highest;
+  }
+  if (lowest < region.dirty_begin) region.dirty_begin = static_cast<uint32_t>(lowest);
+  if (highest + bytes > region.dirty_end) region.dirty_end = static_cast<uint32_t>(highest + bytes);
+  switch (insn.width) {
+    case 8: store_lanes<1>(region, offsets, values, big_endian); break;
+    case 16: store_lanes<2>(region, offsets, values, big_endian); break;
+    case 32: store_lanes<4>(region, offsets, values, big_endian); break;
+    default: store_lanes<8>(region, offsets, values, big_endian); break;
+  }
+  return true;
+}
+
+uint64_t differing_bits(const uint64_t* a, const uint64_t* b, uint64_t mask) {
+  uint64_t any = 0;
+  for (int l = 0; l < n; ++l) any |= (a[l] ^ b[l]) & mask;
+  if (any == 0) return 0;
+  uint64_t bits = 0;
+  for (int l = 0; l < n; ++l) bits += static_cast<uint64_t>(__builtin_popcountll((a[l] ^ b[l]) & mask));
+  return bits;
+}
+
+void address_error(const Insn& insn, int base, const EventLanes& event, Batch& batch) {
+  Row address;
+  for (int l = 0; l < n; ++l) {
+    address.lane[l] = batch.reg[base].lane[l] + static_cast<uint64_t>(static_cast<int64_t>(insn.off));
+  }
+  batch.event_error += differing_bits(address.lane, event.address.lane, ~uint64_t{0});
+}
+
+void shared_load(const Step& step, Batch& batch) {
+  const EventLanes& event = batch.events[step.event];
+  address_error(step.insn, step.insn.src, event, batch);
+  batch.reg[step.insn.dst] = event.value;
+}
+
+void shared_store(const Step& step, Batch& batch) {
+  const EventLanes& event = batch.events[step.event];
+  address_error(step.insn, step.insn.dst, event, batch);
+  Row values;
+  stored_values(step.insn, batch, values);
+  batch.event_error += differing_bits(values.lane, event.value.lane, ~uint64_t{0} >> (64 - step.insn.width));
+}
+
+bool run(const Step* steps, int count, Batch& batch, bool big_endian) {
+  for (int i = 0; i < count; ++i) {
+    const Step& step = steps[i];
+    switch (step.kind) {
+      case Step::Kind::alu: run_alu(step.insn, batch, big_endian); break;
+      case Step::Kind::load:
+        if (!load(step, batch, big_endian)) return false;
+        break;
+      case Step::Kind::store:
+        if (!store(step, batch, big_endian)) return false;
+        break;
+      case Step::Kind::shared_load: shared_load(step, batch); break;
+      case Step::Kind::shared_store: shared_store(step, batch); break;
+      case Step::Kind::constant:
+        for (uint64_t& lane : batch.reg[step.insn.dst].lane) lane = static_cast<uint64_t>(step.insn.imm);
+        break;
+      case Step::Kind::symbol: batch.reg[step.insn.dst] = batch.symbols[static_cast<size_t>(step.insn.imm)]; break;
+    }
+  }
+  return true;
+}
+
+uint64_t differing_memory(const RegionLanes& region, const uint8_t* mask) {
+  const uint32_t begin = region.dirty_begin < region.expected_begin ? region.dirty_begin : region.expected_begin;
+  const uint32_t end = region.dirty_end > region.expected_end ? region.dirty_end : region.expected_end;
+  uint64_t bits = 0;
+  for (int l = 0; l < n && begin < end; ++l) {
+    const uint8_t* a = region.image.data() + static_cast<size_t>(l) * region.stride;
+    const uint8_t* b = region.expected.data() + static_cast<size_t>(l) * region.stride;
+    if (std::memcmp(a + begin, b + begin, end - begin) == 0) continue;
+    for (uint32_t i = begin; i < end; ++i) {
+      const unsigned wrong = static_cast<unsigned>(a[i] ^ b[i]) & (mask == nullptr ? 0xFFU : mask[i]);
+      bits += static_cast<uint64_t>(__builtin_popcount(wrong));
+    }
+  }
+  return bits;
+}
+
+uint64_t difference(const Batch& batch, const uint64_t* register_masks, const uint8_t* const* memory_masks,
+                    uint64_t bound) {
+  uint64_t bits = batch.event_error;
+  for (int r = 0; r < register_count && bits <= bound; ++r) {
+    if (register_masks[r] != 0) bits += differing_bits(batch.reg[r].lane, batch.expected[r].lane, register_masks[r]);
+  }
+  for (size_t r = 0; r < batch.regions.size() && bits <= bound; ++r) {
+    bits += differing_memory(batch.regions[r], memory_masks[r]);
+  }
+  return bits;
+}
+
+#define K2_TEXT_OF(name) #name
+#define K2_TEXT(name) K2_TEXT_OF(name)
+
+}  // namespace
+
+extern const Lanes lanes;
+const Lanes lanes = {K2_TEXT(K2_VARIANT), run, difference};
+
+}  // namespace k2::K2_VARIANT

@@ -1,0 +1,126 @@
+#include "problem.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace k2 {
+
+void reset_registers(Batch& batch) {
+  std::memcpy(batch.reg, batch.initial, sizeof batch.reg);
+  batch.event_error = 0;
+}
+
+void reset_memory(Batch& batch) {
+  for (RegionLanes& region : batch.regions) {
+    if (region.dirty_begin >= region.dirty_end) continue;
+    const size_t bytes = region.dirty_end - region.dirty_begin;
+    for (size_t l = 0; l < lane_count; ++l) {
+      const size_t at = l * region.stride + region.dirty_begin;
+      std::memcpy(region.image.data() + at, region.initial.data() + at, bytes);
+    }
+    region.dirty_begin = UINT32_MAX;
+    region.dirty_end = 0;
+  }
+}
+
+Evaluator::Evaluator(Problem problem, const Lanes& lanes) : problem_(std::move(problem)), lanes_(&lanes) {
+  for (const RegionRules& rules : problem_.frame.regions) {
+    memory_masks_.push_back(rules.is_stack ? problem_.stack_demand.data() : nullptr);
+  }
+}
+
+std::string Evaluator::prepare() {
+  if (problem_.original.size() > max_length) return "the window is too long";
+  Walk walk(problem_.frame);
+  exit_ = problem_.entry;
+  std::vector<Step> steps(problem_.original.size());
+  const int count = walk.run(problem_.original.data(), static_cast<int>(problem_.original.size()), exit_, steps.data());
+  if (count < 0) return "the window itself breaks the rules of the static walk";
+  if (walk.events() != static_cast<int>(problem_.frame.events.size()))
+    return "the window has fewer shared accesses than told";
+  steps.resize(static_cast<size_t>(count));
+  for (Batch& batch : problem_.batches) {
+    std::string why = record(batch, steps);
+    if (!why.empty()) return why;
+  }
+  return "";
+}
+
+std::string Evaluator::record(Batch& batch, const std::vector<Step>& steps) {
+  for (RegionLanes& region : batch.regions) region.image = region.initial;
+  reset_registers(batch);
+  for (const Step& step : steps) {
+    if (step.kind == Step::Kind::shared_load || step.kind == Step::Kind::shared_store) {
+      const Insn& insn = step.insn;
+      const bool is_load_event = step.kind == Step::Kind::shared_load;
+      EventLanes& event = batch.events[step.event];
+      const Row& base = batch.reg[is_load_event ? insn.src : insn.dst];
+      for (int l = 0; l < lane_count; ++l) {
+        event.address.lane[l] = base.lane[l] + static_cast<uint64_t>(static_cast<int64_t>(insn.off));
+        if (is_load_event) continue;
+        event.value.lane[l] = insn.op == Op::store ? batch.reg[insn.src].lane[l] : static_cast<uint64_t>(insn.imm);
+      }
+    }
+    if (!lanes_->run(&step, 1, batch, problem_.big_endian))
+      return "the window leaves its memory regions on a test input";
+  }
+  std::memcpy(batch.expected, batch.reg, sizeof batch.reg);
+  for (RegionLanes& region : batch.regions) {
+    region.expected = region.image;
+    region.expected_begin = region.dirty_begin;
+    region.expected_end = region.dirty_end;
+  }
+  reset_memory(batch);
+  return "";
+}
+
+bool Evaluator::exit_types_fit(const StaticState& state) const {
+  for (size_t r = 0; r < register_count; ++r) {
+    if (problem_.register_demand[r] == 0 || exit_.reg[r].kind == Type::uninit) continue;
+    if (state.reg[r].kind != exit_.reg[r].kind) return false;
+  }
+  for (size_t s = 0; s < stack_slots; ++s) {
+    unsigned wanted = 0;
+    for (size_t b = 0; b < 8; ++b) wanted |= (problem_.stack_demand[8 * s + b] != 0 ? 1U : 0U) << b;
+    if (wanted == 0) continue;
+    if ((exit_.initialised[s] & wanted & ~static_cast<unsigned>(state.initialised[s])) != 0) return false;
+    const bool was = exit_.slot[s].is_pointer();
+    if (was != state.slot[s].is_pointer() || (was && exit_.slot[s].kind != state.slot[s].kind)) return false;
+  }
+  return true;
+}
+
+uint64_t Evaluator::errors(const Insn* candidate, int count, uint64_t bound) {
+  Step steps[max_length];
+  StaticState state = problem_.entry;
+  Walk walk(problem_.frame);
+  const int length = walk.run(candidate, count, state, steps);
+  if (length < 0 || walk.events() != static_cast<int>(problem_.frame.events.size()) || !exit_types_fit(state))
+    return unsafe;
+  ++runs_;
+  uint64_t bits = 0;
+  for (Batch& batch : problem_.batches) {
+    reset_registers(batch);
+    const bool ran = lanes_->run(steps, length, batch, problem_.big_endian);
+    if (ran) bits += lanes_->difference(batch, problem_.register_demand.data(), memory_masks_.data(), bound - bits);
+    reset_memory(batch);
+    if (!ran) return unsafe;
+    if (bits > bound) break;
+  }
+  return bits;
+}
+
+uint64_t Evaluator::slots(const Insn* candidate, int count) const {
+  uint64_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += static_cast<uint64_t>(slots_of(candidate[i].op));
+  return sum;
+}
+
+uint64_t Evaluator::picoseconds(const Insn* candidate, int count) const {
+  uint64_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += problem_.picoseconds[shape_of(candidate[i])];
+  return sum;
+}
+
+}  // namespace k2

@@ -1,0 +1,67 @@
+// One search problem: a window of instructions, what is known before it, what may be seen after it, and test inputs.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "batch.h"
+#include "types.h"
+
+namespace k2 {
+
+struct Problem {
+  Frame frame;
+  StaticState entry;
+  std::vector<Insn> original;
+  std::array<uint64_t, register_count> register_demand{};
+  std::array<uint8_t, stack_bytes> stack_demand{};  // 0xFF: a byte that may be read later
+  std::array<uint32_t, shape_count> picoseconds{};
+  bool big_endian = false;
+  std::vector<Batch> batches;
+};
+
+inline constexpr uint64_t unsafe = ~uint64_t{0};
+
+// Runs candidates of one problem on all test inputs.  Not shared between threads.
+class Evaluator {
+ public:
+  explicit Evaluator(Problem problem, const Lanes& lanes = best_lanes());
+
+  // Runs the original and keeps its results as what is expected.  Returns why that is impossible, or "".
+  std::string prepare();
+
+  // Bits by which the candidate's results differ from the original's over all tests: 0 means equal on all of them,
+  // `unsafe` that it may not run.  Stops early with some number above `bound` once that is exceeded.
+  uint64_t errors(const Insn* candidate, int count, uint64_t bound = unsafe - 1);
+
+  uint64_t slots(const Insn* candidate, int count) const;
+  uint64_t picoseconds(const Insn* candidate, int count) const;
+
+  const Problem& problem() const { return problem_; }
+  // How many candidates were run on the lanes so far: those that the static walk refuses are not.
+  uint64_t runs() const { return runs_; }
+  int tests() const { return static_cast<int>(problem_.batches.size()) * lane_count; }
+  const Lanes& lanes() const { return *lanes_; }
+  // Is the state behind a candidate, as the static walk left it, one that the original's successors may meet?
+  bool exit_types_fit(const StaticState& state) const;
+  const uint8_t* const* memory_masks() const { return memory_masks_.data(); }
+  Problem& mutable_problem() { return problem_; }
+  const StaticState& exit() const { return exit_; }
+
+ private:
+  std::string record(Batch& batch, const std::vector<Step>& steps);
+
+  Problem problem_;
+  const Lanes* lanes_;
+  StaticState exit_;
+  uint64_t runs_ = 0;
+  std::vector<const uint8_t*> memory_masks_;
+};
+
+// Puts the registers back to the test inputs.
+void reset_registers(Batch& batch);
+// Puts the written bytes of every region back to the test inputs.
+void reset_memory(Batch& batch);
+
+}  // namespace k2

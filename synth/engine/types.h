@@ -1,0 +1,86 @@
+// The cheap static walk over a candidate: which registers hold numbers and which hold pointers into what.
+//
+// It refuses what the kernel's verifier would refuse anyway (arithmetic on pointers, uninitialised reads, misaligned
+// stack accesses, narrow pointer spills), so that the search does not waste proofs on it, and it resolves each memory
+// access to its region.  It is a filter, not a judge: the door asks the real checker.
+#pragma once
+
+#include <vector>
+
+#include "batch.h"
+#include "operation.h"
+
+namespace k2 {
+
+inline constexpr int stack_bytes = 512;
+inline constexpr int stack_slots = stack_bytes / 8;
+inline constexpr int max_length = 64;
+
+struct Type {
+  static constexpr uint8_t uninit = 0xFF;
+  static constexpr uint8_t scalar = 0xFE;
+
+  uint8_t kind = uninit;  // uninit, scalar, or the index of the region that the pointer points into
+  bool exact = false;     // is `off` the pointer's distance from the region's base (in bytes)?
+  int32_t off = 0;
+
+  bool is_pointer() const { return kind < scalar; }
+  bool is_scalar() const { return kind == scalar; }
+};
+
+struct RegionRules {
+  bool accessible = false;  // may be dereferenced in a window
+  bool shared = false;      // others may see and change it: accesses are events
+  bool is_stack = false;
+  bool immediate_arithmetic = false;
+  bool register_arithmetic = false;
+  bool subtractable = false;  // a difference of two such pointers is a number
+  bool store_immediate = false;
+  bool aligned = false;     // accesses must be aligned to their size
+  bool unmodified = false;  // may only be dereferenced as it came (context, kernel objects)
+};
+
+struct StaticState {
+  Type reg[register_count];
+  Type slot[stack_slots];              // what an aligned 8-byte store left there: a pointer, else scalar
+  uint8_t initialised[stack_slots]{};  // one bit per byte
+};
+
+struct Event {
+  Op op;
+  uint8_t width;
+  uint8_t region;
+  Type result;  // of a load
+};
+
+struct Frame {
+  std::vector<RegionRules> regions;
+  std::vector<Type> symbols;
+  std::vector<Event> events;
+};
+
+class Walk {
+ public:
+  explicit Walk(const Frame& frame) : frame_(frame) {}
+  // Walks `count` instructions (no-ops are skipped) from `state`, which becomes the state behind them.  Fills `steps`
+  // and returns their number, or -1 when the candidate is refused.
+  int run(const Insn* insns, int count, StaticState& state, Step* steps);
+  bool step(const Insn& insn, StaticState& state, Step& step);
+  // How many accesses to shared memory there were so far; `resume` goes back to an earlier number.
+  int events() const { return events_; }
+  void resume(int events) { events_ = events; }
+
+ private:
+  bool alu(const Insn& insn, StaticState& state) const;
+  bool add_sub(const Insn& insn, StaticState& state) const;
+  bool load(const Insn& insn, StaticState& state, Step& step);
+  bool store(const Insn& insn, StaticState& state, Step& step);
+  bool address(const Insn& insn, const Type& base, const RegionRules& rules) const;
+  static bool load_stack(const Insn& insn, const Type& base, StaticState& state);
+  static bool store_stack(const Insn& insn, const Type& base, StaticState& state);
+
+  const Frame& frame_;
+  int events_ = 0;
+};
+
+}  // namespace k2
