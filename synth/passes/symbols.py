@@ -1,0 +1,344 @@
+"""What a block's registers and private memory hold, byte by byte: value numbering for the passes.
+
+A byte is an int: 0 to 255 is a known value, anything above names byte `k` of some value that is known only to be the
+same wherever the same name appears.  A register's content is eight bytes, lowest first.  Addresses are a root (what
+the pointer was made from) and a constant distance, so that equal places are recognised under different registers.
+
+This is outside the trust wall: a wrong guess costs one refused proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from synth.passes.operands import base_register, writes
+from verifier_model.bpf.insn import REGISTER_COUNT, ByteOrder, Insn
+from verifier_model.bpf.isa import Kind, Operand
+from verifier_model.contracts.effects import CallEffects, MemoryArgument
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.state import State
+
+Value = tuple[int, ...]
+WORD: Final = 8
+FIRST_NAME: Final = 256
+STACK_FAMILY: Final = frozenset({Region.STACK})
+PACKET_FAMILY: Final = frozenset({Region.PACKET, Region.PACKET_META})
+# Who may write where we track bytes: dynptr slices are MEMORY and can be packet; an unknown pointer can be anything.
+_MAY_WRITE: Final = {
+    Region.STACK: STACK_FAMILY,
+    Region.PACKET: PACKET_FAMILY,
+    Region.PACKET_META: PACKET_FAMILY,
+    Region.MEMORY: PACKET_FAMILY,
+    Region.UNKNOWN: STACK_FAMILY | PACKET_FAMILY,
+    Region.SCALAR: STACK_FAMILY | PACKET_FAMILY,
+    Region.UNINIT: STACK_FAMILY | PACKET_FAMILY,
+}
+
+
+class Root(NamedTuple):
+    """What addresses are counted from: two of one region with different keys may overlap or not."""
+
+    region: Region
+    key: Hashable
+
+
+class Address(NamedTuple):
+    """A place in memory: `off` bytes from the root."""
+
+    root: Root
+    off: int
+
+    def plus(self, distance: int) -> Address:
+        return Address(self.root, self.off + distance)
+
+
+Memory = dict[Address, int]
+
+
+def is_private(region: Region) -> bool:
+    return region in STACK_FAMILY or region in PACKET_FAMILY
+
+
+def constant_of(value: Value) -> int | None:
+    """The unsigned number that all eight bytes spell, or None."""
+    if any(byte >= FIRST_NAME for byte in value):
+        return None
+    return int.from_bytes(bytes(value), "little")
+
+
+def value_of(number: int) -> Value:
+    return tuple((number & (1 << 64) - 1).to_bytes(WORD, "little"))
+
+
+class Names:
+    """Gives the same name to the same thing, within one block."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+        self._keys: list[Hashable] = []
+
+    def value(self, key: Hashable) -> Value:
+        """Eight named bytes for whatever `key` describes."""
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._keys)
+            self._keys.append(key)
+        first = FIRST_NAME + number * WORD
+        return tuple(range(first, first + WORD))
+
+    def key_of(self, value: Value) -> Hashable | None:
+        """The key whose whole value this is, or None."""
+        first = value[0]
+        if first < FIRST_NAME or (first - FIRST_NAME) % WORD or value != tuple(range(first, first + WORD)):
+            return None
+        return self._keys[(first - FIRST_NAME) // WORD]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """Key of `base + off`, so that chains of additions of constants meet."""
+
+    base: Hashable
+    off: int
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Contents just before an instruction."""
+
+    regs: list[Value]
+    memory: Memory = field(default_factory=dict)
+
+
+class SymbolicBlock:
+    """`before[i]` is what is known just before instruction `i`; `before[len]` at the end."""
+
+    def __init__(
+        self,
+        insns: tuple[Insn, ...],
+        states: list[State],
+        effects: dict[int, CallEffects],
+        order: ByteOrder,
+    ) -> None:
+        self.names = Names()
+        self._insns, self._states, self._effects, self._order = insns, states, effects, order
+        regs = [self._entry(reg) for reg in range(REGISTER_COUNT)]
+        self.before = [Snapshot(regs)]
+        for index, insn in enumerate(insns):
+            self.before.append(self._step(index, insn, self.before[-1]))
+
+    # --- addresses ---
+
+    def address(self, index: int, reg: int, off: int = 0) -> Address:
+        """Where `reg + off` points just before instruction `index`."""
+        value = self.before[index].regs[reg]
+        key = self.names.key_of(value)
+        if isinstance(key, _Sum):
+            base, distance = key.base, key.off
+        else:
+            base, distance = (value if key is None else key), 0
+        if isinstance(base, Root):
+            return Address(base, distance + off)
+        return Address(Root(self._states[index].regs[reg].region, base), distance + off)
+
+    def access(self, index: int) -> Address:
+        """The address of the memory instruction at `index`."""
+        insn = self._insns[index]
+        return self.address(index, base_register(insn), insn.off)
+
+    def pointer(self, address: Address) -> Value:
+        """The register content that is this address."""
+        return self._sum(address.root, address.off)
+
+    def _sum(self, base: Hashable, off: int) -> Value:
+        return self.names.value(_Sum(base, off) if off else base)
+
+    def _entry(self, reg: int) -> Value:
+        return self._refined(self.names.value(("entry", reg)), self._states[0].regs[reg])
+
+    def _refined(self, value: Value, fact: Register) -> Value:
+        """The value with what the facts know of it: a pointer's place, a number's known bytes."""
+        if fact.region is Region.SCALAR:
+            known, unknown = fact.value.bits_value, fact.value.bits_mask
+            return tuple(
+                known >> 8 * k & 0xFF if unknown >> 8 * k & 0xFF == 0 else byte for k, byte in enumerate(value)
+            )
+        if not fact.is_pointer:
+            return value
+        root = _root_of(fact)
+        if root is None:
+            return value
+        return self._sum(root, fact.off if fact.id else fact.constant_off or 0)
+
+    # --- one instruction ---
+
+    def _step(self, index: int, insn: Insn, old: Snapshot) -> Snapshot:
+        regs, memory = list(old.regs), old.memory
+        kind = insn.kind
+        if kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
+            memory = self._stored(index, insn, old)
+        elif kind is Kind.ATOMIC:
+            memory = _without_family(memory, _MAY_WRITE.get(self.access(index).root.region, frozenset()))
+        elif kind in (Kind.CALL, Kind.LEGACY_LOAD):
+            memory = self._called(index, memory)
+        for reg in sorted(writes(insn)):
+            regs[reg] = self.names.value(("written", index, reg))
+        if kind is Kind.LOAD:
+            memory = self._loaded(index, insn, old, regs)
+        elif kind in (Kind.ALU, Kind.ENDIAN, Kind.LOAD_WIDE):
+            regs[insn.dst] = self._computed(insn, old.regs)
+        following = self._states[index + 1]
+        for reg in sorted(writes(insn)):
+            regs[reg] = self._refined(regs[reg], following.regs[reg])
+        return Snapshot(regs, memory)
+
+    def _byte_places(self, address: Address, size: int) -> list[Address]:
+        """The places of a `size`-byte number's bytes, lowest byte first."""
+        places = [address.plus(k) for k in range(size)]
+        return places if self._order == "little" else places[::-1]
+
+    def _loaded(self, index: int, insn: Insn, old: Snapshot, regs: list[Value]) -> Memory:
+        address = self.access(index)
+        if insn.row.sign or not is_private(address.root.region):
+            low = self.names.value(("load", index))
+            if not insn.row.sign:
+                regs[insn.dst] = low[: insn.row.size] + (0,) * (WORD - insn.row.size)
+            return old.memory
+        memory = dict(old.memory)
+        places = self._byte_places(address, insn.row.size)
+        for place in places:
+            if place not in memory:
+                memory[place] = self.names.value(("memory", place, index))[0]
+        regs[insn.dst] = tuple(memory[place] for place in places) + (0,) * (WORD - insn.row.size)
+        return memory
+
+    def _stored(self, index: int, insn: Insn, old: Snapshot) -> Memory:
+        address = self.access(index)
+        family = _MAY_WRITE.get(address.root.region, frozenset())
+        if not family:
+            return old.memory
+        kept = {
+            place: byte
+            for place, byte in old.memory.items()
+            if place.root == address.root or place.root.region not in family
+        }
+        if is_private(address.root.region):
+            value = value_of(insn.imm) if insn.kind is Kind.STORE_IMM else old.regs[insn.src]
+            kept.update(zip(self._byte_places(address, insn.row.size), value, strict=False))
+        return kept
+
+    def _called(self, index: int, memory: Memory) -> Memory:
+        effects = self._effects.get(index)
+        if effects is None or effects.writes_all:
+            return {}
+        if effects.changes_packet:
+            memory = _without_family(memory, PACKET_FAMILY)
+        for argument in effects.writes:
+            memory = self._overwritten(index, argument, memory)
+        return memory
+
+    def _overwritten(self, index: int, argument: MemoryArgument, memory: Memory) -> Memory:
+        address = self.address(index, argument.reg)
+        family = _MAY_WRITE.get(address.root.region, frozenset())
+        size = argument.size
+        if size is None or address.root.region is not Region.STACK or not isinstance(address.root.key, _Frame):
+            return _without_family(memory, family)
+        span = range(address.off, address.off + size)
+        return {p: byte for p, byte in memory.items() if p.root != address.root or p.off not in span}
+
+    # --- what an instruction computes ---
+
+    def _computed(self, insn: Insn, regs: list[Value]) -> Value:
+        row = insn.row
+        if insn.kind is Kind.LOAD_WIDE:
+            return value_of(insn.imm) if insn.ref is None else self.names.value(("wide", insn.ref))
+        dst = regs[insn.dst]
+        if insn.kind is Kind.ENDIAN:
+            return self._swapped(insn, dst)
+        src = regs[insn.src] if row.operand is Operand.REG else value_of(insn.imm)
+        size = row.size
+        known = _bytewise(row.op, size, dst[:size], src[:size])
+        if known is None:
+            if row.width == WORD * 8 and (moved := self._moved(row.op, dst, src)) is not None:
+                return moved
+            known = (None,) * size
+        if None in known:
+            named = self.names.value((row.name, dst[:size], src[:size]))
+            known = tuple(named[k] if byte is None else byte for k, byte in enumerate(known))
+        return tuple(byte for byte in known if byte is not None) + (0,) * (WORD - size)
+
+    def _moved(self, op: str, dst: Value, src: Value) -> Value | None:
+        """dst plus or minus a constant."""
+        if op == "add" and constant_of(src) is None and constant_of(dst) is not None:
+            dst, src = src, dst
+        number = constant_of(src)
+        if op not in ("add", "sub") or number is None or constant_of(dst) is not None:
+            return None
+        distance = (number ^ 1 << 63) - (1 << 63)
+        distance = -distance if op == "sub" else distance
+        key = self.names.key_of(dst)
+        if isinstance(key, _Sum):
+            return self._sum(key.base, key.off + distance)
+        return self._sum(dst if key is None else key, distance)
+
+    def _swapped(self, insn: Insn, value: Value) -> Value:
+        size = insn.row.size
+        low = value[:size]
+        keeps = insn.row.op == ("le" if self._order == "little" else "be")
+        return (low if keeps else low[::-1]) + (0,) * (WORD - size)
+
+
+class _Frame(NamedTuple):
+    number: int
+
+
+def _root_of(fact: Register) -> Root | None:
+    """The root that all pointers with these facts share, or None when the facts do not say."""
+    if fact.region is Region.STACK:
+        return Root(Region.STACK, _Frame(fact.frame)) if fact.constant_off is not None else None
+    if fact.exact is not None and fact.region not in (Region.DATA, Region.MAP_VALUE):
+        return Root(fact.region, ("exact", fact.exact.name, fact.exact.addend))
+    if fact.region is Region.DATA:
+        return Root(Region.DATA, ("section", fact.symbol)) if fact.constant_off is not None else None
+    if fact.id:
+        return Root(fact.region, ("id", fact.id, fact.symbol))
+    if fact.region in PACKET_FAMILY | {Region.CTX, Region.PACKET_END} and fact.constant_off is not None:
+        return Root(fact.region, ("start", fact.base))
+    return None
+
+
+def _without_family(memory: Memory, family: frozenset[Region]) -> Memory:
+    return {place: byte for place, byte in memory.items() if place.root.region not in family}
+
+
+def _bytewise(op: str, size: int, dst: Value, src: Value) -> tuple[int | None, ...] | None:
+    """Each result byte where it is plain from the operands' bytes; None in a place (or as a whole) where it is not."""
+    if op == "mov":
+        return src
+    if op in ("and", "or", "xor"):
+        return tuple(_bit_op(op, a, b) for a, b in zip(dst, src, strict=True))
+    if op not in ("lsh", "rsh"):
+        return None
+    count = constant_of(src + (0,) * (WORD - size))
+    if count is None:
+        return None
+    whole, part = divmod(count % (size * 8), 8)
+    if part == 0:
+        return (0,) * whole + dst[: size - whole] if op == "lsh" else dst[whole:] + (0,) * whole
+    if op == "lsh":
+        return (0,) * whole + (None,) * (size - whole)
+    return (None,) * (size - whole) + (0,) * whole
+
+
+def _bit_op(op: str, a: int, b: int) -> int | None:
+    if a < FIRST_NAME and b < FIRST_NAME:
+        return {"and": a & b, "or": a | b, "xor": a ^ b}[op]
+    if b < FIRST_NAME:
+        a, b = b, a
+    if a >= FIRST_NAME:
+        return (0 if op == "xor" else a) if a == b else None
+    if op == "and":
+        return {0: 0, 0xFF: b}.get(a)
+    return b if a == 0 else 0xFF if a == 0xFF and op == "or" else None

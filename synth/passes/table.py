@@ -1,0 +1,36 @@
+"""What a row of the table of passes is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from synth.passes.block_view import BlockView, FactSource
+from synth.rewrite import Rewrite
+from synth.settings import Settings
+from verifier_model.bpf.unit import Function, Unit
+
+BlockPass = Callable[[BlockView, Settings], Iterator[Rewrite]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass over each block of a function.
+
+    `name` is the proposer's name in reports, `family` the kind of waste that it removes, `equation` one line
+    `before == after` as documentation.
+    """
+
+    name: str
+    family: str
+    equation: str
+    in_block: BlockPass
+
+    def propose(self, function: Function, facts: FactSource, unit: Unit, settings: Settings) -> Iterator[Rewrite]:
+        """Proposals for every reachable block, in the order of the layout."""
+        if function.untouchable:
+            return
+        for block in function.blocks:
+            view = BlockView(function, block, facts, unit)
+            if block.insns and facts.is_reachable(view.point(0)):
+                yield from self.in_block(view, settings)
