@@ -1,0 +1,135 @@
+"""From the bytes of one function to blocks with labels.
+
+What cannot be decoded without doubt raises ObjectError; the reader then freezes the section around it, because an
+instruction that we cannot read may hold a relative call that we cannot fix.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llvm_bridge.elf import ObjectError, Relocation
+from llvm_bridge.object import CodeSection, Placed
+from llvm_bridge.references import References, call_target
+from verifier_model.bpf.insn import (
+    SLOT_BYTES,
+    ByteOffset,
+    ByteOrder,
+    CoreRecord,
+    Insn,
+    LineRecord,
+    Origin,
+    RawSlot,
+    branch_distance,
+    decode_slot,
+    label,
+    read_slot,
+    row_of,
+)
+from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.unit import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of one section by instruction offset in bytes."""
+
+    lines: Mapping[int, LineRecord]
+    cores: Mapping[int, tuple[CoreRecord, ...]]
+    places: Sequence[int]  # all offsets, ascending
+
+    def between(self, start: int, stop: int) -> Sequence[int]:
+        return self.places[bisect_left(self.places, start) : bisect_left(self.places, stop)]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a function's bytes mean depends on: its section, that section's relocations by offset, its records."""
+
+    section: CodeSection
+    data: bytes
+    order: ByteOrder
+    relocations: Mapping[int, Relocation]
+    records: Records
+    names: References
+
+
+def block_label(slot: int) -> str:
+    """The label of the block at that slot of its function."""
+    return f"L{slot}"
+
+
+def read_function(placed: Placed, around: Surroundings, marks: Iterable[int]) -> tuple[Block, ...]:
+    """The blocks of a function; a block begins at every branch target and at every byte of `marks`."""
+    insns, targets = _decode(placed, around)
+    for offset in around.records.between(placed.start, placed.start + placed.size):
+        if (offset - placed.start) % SLOT_BYTES or (offset - placed.start) // SLOT_BYTES not in insns:
+            raise ObjectError(f"a .BTF.ext record at byte {offset} is on no instruction")
+    leaders = {0} | set(targets.values()) | {(byte - placed.start) // SLOT_BYTES for byte in marks}
+    if not leaders <= insns.keys():
+        raise ObjectError("a jump or symbol points between instructions or out of the function")
+    return _blocks(insns, targets, leaders)
+
+
+def _decode(placed: Placed, around: Surroundings) -> tuple[dict[int, Insn], dict[int, int]]:
+    """Instructions by slot, and the slots that branches among them go to."""
+    insns: dict[int, Insn] = {}
+    targets: dict[int, int] = {}
+    slot, total = 0, placed.size // SLOT_BYTES
+    while slot < total:
+        at = placed.start + slot * SLOT_BYTES
+        raw = read_slot(around.data, ByteOffset(at), around.order)
+        row = row_of(raw)
+        if isinstance(row, str):
+            raise ObjectError(f"{placed.name}, instruction {slot}: {row}")
+        high = None
+        if row.slots == 2:
+            if slot + 2 > total:
+                raise ObjectError(f"{placed.name}: a wide load is cut off")
+            high = read_slot(around.data, ByteOffset(at + SLOT_BYTES), around.order)
+            if high != RawSlot(0, 0, 0, 0, high.imm) or at + SLOT_BYTES in around.relocations or raw.off:
+                raise ObjectError(f"{placed.name}, instruction {slot}: the second half of a wide load is odd")
+        insn = decode_slot(raw, row, high)
+        if "target" in row.uses:
+            if row.kind is not Kind.BRANCH and raw.imm and row.name != "gotol":
+                raise ObjectError(f"{placed.name}, instruction {slot}: a jump with an immediate")
+            targets[slot] = slot + 1 + branch_distance(raw, row)
+            insn = replace(insn, ref=label(block_label(targets[slot])))
+        insns[slot] = _with_origin(_with_reference(insn, at, raw, high, around), at, around.records)
+        slot += row.slots
+    return insns, targets
+
+
+def _with_reference(insn: Insn, at: int, raw: RawSlot, high: RawSlot | None, around: Surroundings) -> Insn:
+    entry = around.relocations.get(at)
+    if entry is not None:
+        return replace(insn, imm=0, ref=around.names.of_relocation(entry, insn.row, raw, high))
+    if insn.row.name == "call_local":
+        target = at + call_target(raw.imm)
+        return replace(insn, imm=0, ref=around.names.function(around.section.index, target, -1, -1))
+    return insn
+
+
+def _with_origin(insn: Insn, at: int, records: Records) -> Insn:
+    line, core = records.lines.get(at), records.cores.get(at, ())
+    return replace(insn, origin=Origin(line, core)) if line or core else insn
+
+
+def _blocks(insns: Mapping[int, Insn], targets: Mapping[int, int], leaders: set[int]) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    start, run = 0, list[Insn]()
+    for slot, insn in insns.items():
+        if slot in leaders and run:
+            blocks.append(Block(block_label(start), tuple(run)))
+            run = []
+        if not run:
+            start = slot
+        run.append(insn)
+        if insn.row.is_block_end:
+            blocks.append(Block(block_label(start), tuple(run)))
+            run = []
+    if run:
+        blocks.append(Block(block_label(start), tuple(run)))
+    return tuple(blocks)

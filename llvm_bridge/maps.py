@@ -1,0 +1,117 @@
+"""Map definitions: the BTF-defined ones of `.maps` (libbpf, parse_btf_map_def) and the old structs of `maps`."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from llvm_bridge.elf import SHF_WRITE, SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT, Elf
+from verifier_model.bpf import btf as btf_graph
+from verifier_model.bpf.btf import Btf, BtfError, Kind
+from verifier_model.bpf.unit import DataSection, MapDef
+
+MAP_SECTIONS: Final = (".maps", "maps")
+BPF_MAP_TYPE_ARRAY: Final = 2
+_INTERNAL: Final = (".rodata", ".data", ".bss")
+_LEGACY_WORDS: Final = 5  # type, key size, value size, entries, flags
+
+
+def map_symbols(elf: Elf) -> dict[str, tuple[int, int]]:
+    """Every map by its symbol's name: (section index, byte)."""
+    sections = {index for index, section in enumerate(elf.sections) if section.name in MAP_SECTIONS}
+    return {
+        symbol.name: (symbol.section, symbol.value)
+        for symbol in elf.symbols
+        if symbol.section in sections and symbol.type in (STT_OBJECT, STT_NOTYPE) and symbol.name
+    }
+
+
+def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
+    """All maps of the object, the internal ones of data sections included; sizes that nobody declares are 0."""
+    declared = _declared(graph) if graph else {}
+    maps = {}
+    for name, (section, start) in map_symbols(elf).items():
+        found = declared.get(name)
+        if found is None and elf.sections[section].name == "maps":
+            found = _legacy(name, elf.sections[section].data[start : start + 4 * _LEGACY_WORDS], elf)
+        maps[name] = found or MapDef(name, 0, 0, 0, 0)
+    for name, data in data_sections(elf).items():
+        if name.startswith(_INTERNAL):
+            maps.setdefault(name, MapDef(name, BPF_MAP_TYPE_ARRAY, 4, data.size, 1, is_private=True))
+    return maps
+
+
+def data_sections(elf: Elf) -> dict[str, DataSection]:
+    """The allocated sections without code, maps and metadata that instructions may address."""
+    return {
+        section.name: DataSection(section.name, section.size, _is_writable(section.name, section.flags))
+        for section in elf.sections
+        if section.is_allocated
+        and section.type in (SHT_PROGBITS, SHT_NOBITS)
+        and not section.is_code
+        and section.name not in (*MAP_SECTIONS, "license", "version", ".text")
+    }
+
+
+def _is_writable(name: str, flags: int) -> bool:
+    return bool(flags & SHF_WRITE) and not name.startswith((".rodata", ".kconfig"))
+
+
+def _legacy(name: str, data: bytes, elf: Elf) -> MapDef | None:
+    if len(data) < 4 * _LEGACY_WORDS:
+        return None
+    kind, key, value, entries, flags = struct.unpack(("<" if elf.order == "little" else ">") + "5I", data)
+    return MapDef(name, kind, key, value, entries, flags)
+
+
+def _declared(graph: Btf) -> dict[str, MapDef]:
+    found = {}
+    for section in graph.types:
+        if section.kind is not Kind.DATASEC or section.name != ".maps":
+            continue
+        for entry in section.members:
+            variable = graph.types[entry.type]
+            if variable.kind is Kind.VAR:
+                definition = _definition(graph, variable)
+                if definition is not None:
+                    found[variable.name] = definition
+    return found
+
+
+def _definition(graph: Btf, variable: btf_graph.Type) -> MapDef | None:
+    """The map that a variable of DATASEC .maps declares, None when it is not a structure we can read."""
+    numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
+    try:
+        structure = graph.resolve(variable.type)
+        if structure.kind is not Kind.STRUCT:
+            return None
+        for member in structure.members:
+            if member.name in numbers:
+                numbers[member.name] = _number(graph, member.type)
+            elif member.name in ("key", "value"):
+                pointer = graph.resolve(member.type)
+                if pointer.kind is not Kind.PTR:
+                    return None
+                numbers[member.name + "_size"] = graph.size_of(pointer.type)
+    except BtfError:
+        return None
+    return MapDef(
+        variable.name,
+        numbers["type"],
+        numbers["key_size"],
+        numbers["value_size"],
+        numbers["max_entries"],
+        numbers["map_flags"],
+    )
+
+
+def _number(graph: Btf, index: int) -> int:
+    """__uint(name, n) is a pointer to an array of n; __ulong(name, n) an enum whose one constant is n."""
+    found = graph.resolve(index)
+    if found.kind is Kind.PTR:
+        array = graph.resolve(found.type)
+        if array.kind is Kind.ARRAY:
+            return array.count
+    if found.kind in (Kind.ENUM, Kind.ENUM64) and len(found.members) == 1:
+        return found.members[0].value
+    raise BtfError("a map attribute is no number")
