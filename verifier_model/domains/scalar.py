@@ -213,6 +213,11 @@ def transfer(full: int, half: int, op: str, is_half: bool, dst: Scalar, src: Sca
     return combine(full, half, word, low)
 
 
+def shifted(value: Scalar, off: int) -> Scalar:
+    """The set with the signed constant `off` added to each number."""
+    return _cached_alu("add", 64, value, Scalar.const(off)) if off else value
+
+
 def alu_row(row: Row, dst: Scalar, src: Scalar) -> Scalar:
     """`alu` for a row of the instruction table (kind ALU)."""
     return _cached_alu(row.op, row.width, dst, src)

@@ -30,11 +30,31 @@ EMPTY_SLOT: Final = StackSlot()
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """A caller's frame while one of its callees runs: its registers (r6 to r10 come back at the exit) and its stack.
+
+    `function`, `label` and `at` name the point just behind the call.
+    """
+
+    function: str
+    label: str
+    at: int
+    regs: tuple[Register, ...]
+    stack: Mapping[int, StackSlot]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """Registers r0 to r10 and the stack slots of the current frame, keyed by their offset from r10 (-8, -16, ...)."""
+    """Registers r0 to r10 and the stack slots of the current frame, keyed by their offset from r10 (-8, -16, ...).
+
+    `callers`: the frames of the callers, innermost first; a stack pointer's `frame` counts frames up from the current one
+    (0: its own).  Empty also when they are not known.  `references`: ids of acquired objects that must be given back.
+    """
 
     regs: tuple[Register, ...]
     stack: Mapping[int, StackSlot] = field(default_factory=lambda: MappingProxyType({}))
+    callers: tuple[Frame, ...] = ()
+    references: tuple[int, ...] = ()
 
     def slot(self, off: int) -> StackSlot:
         """The slot whose lowest byte is `off` bytes from r10 (negative, a multiple of 8)."""

@@ -1,0 +1,128 @@
+"""What a branch teaches: ranges of numbers, NULL or not, and how far the packet reaches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import Operand
+from verifier_model.checker.environment import MAX_PACKET_OFF, ZERO, each_register, with_reg
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.scalar import Scalar, refine
+from verifier_model.domains.state import State
+
+U64: Final = (1 << 64) - 1
+# op -> (which side is then proved inside: when taken, when not; is the last byte inside too?), for `packet op end`.
+# A packet pointer p with p <= end proves its off bytes; p < end proves one more (try_match_pkt_pointers).
+_PACKET_FIRST: Final = {
+    "jgt": (False, False),
+    "jlt": (True, True),
+    "jge": (False, True),
+    "jle": (True, False),
+}
+# The same for `end op packet`.
+_END_FIRST: Final = {
+    "jgt": (True, True),
+    "jlt": (False, False),
+    "jge": (True, False),
+    "jle": (False, True),
+}
+# Pointers that cannot be 0 as long as they are not marked nullable (reg_not_null).
+_NEVER_NULL: Final = frozenset({Region.MAP_VALUE, Region.MAP, Region.MEMORY, Region.OBJECT, Region.STACK, Region.CTX})
+
+
+def operand(insn: Insn, state: State) -> Register:
+    """The second operand of an ALU instruction or branch.  What gets patched after us is unknown."""
+    if insn.row.operand is Operand.REG:
+        return state.regs[insn.src]
+    if insn.origin.core or insn.ref is not None and "target" not in insn.row.uses:
+        return Register.scalar(Scalar.top())
+    return Register.scalar(Scalar.const(insn.imm))
+
+
+def branch(insn: Insn, state: State, taken: bool) -> State | None:
+    """The state after the branch went that way; None when it cannot have."""
+    row = insn.row
+    dst, src = state.regs[insn.dst], operand(insn, state)
+    if dst.is_scalar and src.is_scalar:
+        pair = refine(row, dst.value, src.value, taken)
+        if pair is None:
+            return None
+        state = _learn(state, insn.dst, dst, pair[0])
+        return _learn(state, insn.src, src, pair[1]) if row.operand is Operand.REG else state
+    if row.width != 64:
+        return state
+    if dst.is_pointer and src.is_scalar and src.value.constant == 0 and row.op in ("jeq", "jne"):
+        return _null_check(state, dst, is_null=(row.op == "jeq") == taken)
+    if src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
+        return _null_check(state, src, is_null=(row.op == "jeq") == taken)
+    return _packet_check(row.op, state, dst, src, taken)
+
+
+def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:
+    if value == old.value:
+        return state
+    new = Register.scalar(value, old.id)
+    if old.id == 0:
+        return with_reg(state, reg, new)
+
+    def change(register: Register) -> Register:
+        return new if register.id == old.id and register.is_scalar else register
+
+    return each_register(state, change)
+
+
+def _null_check(state: State, pointer: Register, is_null: bool) -> State | None:
+    if not pointer.nullable:
+        return None if is_null and pointer.region in _NEVER_NULL and _is_start(pointer) else state
+    if not _is_start(pointer) or pointer.id == 0:
+        return state
+    zero = Register.scalar(ZERO)
+
+    def change(register: Register) -> Register:
+        if register.id != pointer.id or register.region is not pointer.region or not register.nullable:
+            return register
+        return zero if is_null else replace(register, nullable=False)
+
+    state = each_register(state, change)
+    if is_null and pointer.id in state.references:
+        left = tuple(held for held in state.references if held != pointer.id)
+        state = State(state.regs, state.stack, state.callers, left)
+    return state
+
+
+def _is_start(pointer: Register) -> bool:
+    # base + something may wrap to 0 in theory, so a NULL check of a moved pointer says nothing about its base.
+    return pointer.off == 0 and pointer.value.constant == 0
+
+
+def _packet_check(op: str, state: State, dst: Register, src: Register, taken: bool) -> State:
+    if _is_limit(dst, src):
+        table, packet = _PACKET_FIRST, dst
+    elif _is_limit(src, dst):
+        table, packet = _END_FIRST, src
+    else:
+        return state
+    row = table.get(op)
+    if row is None or row[0] is not taken:
+        return state
+    proved = packet.off + (1 if row[1] else 0)
+    # Beyond this the sum could wrap (find_good_pkt_pointers has the same limits).
+    if packet.off < 0 or packet.id == 0 or packet.value.smin < 0 or packet.value.umax + packet.off > MAX_PACKET_OFF:
+        return state
+
+    def change(register: Register) -> Register:
+        if register.region is packet.region and register.id == packet.id and register.packet_range < proved:
+            return replace(register, packet_range=proved)
+        return register
+
+    return each_register(state, change)
+
+
+def _is_limit(packet: Register, end: Register) -> bool:
+    """Does a comparison of the two tell how far `packet` may go (metadata ends where the packet starts)?"""
+    if packet.region is Region.PACKET:
+        return end.region is Region.PACKET_END
+    is_start = end.region is Region.PACKET and end.off == 0 and end.value.constant == 0
+    return packet.region is Region.PACKET_META and is_start

@@ -1,0 +1,71 @@
+"""Which functions the kernel follows into, and from where a function can be reached."""
+
+from __future__ import annotations
+
+from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.bpf.unit import Function, Unit
+
+MAX_FRAMES = 8  # MAX_CALL_FRAMES in include/linux/bpf_verifier.h
+
+
+def callee_of(unit: Unit, insn: Insn) -> Function | None:
+    """The static subprogram that a call enters, as the kernel does, with its caller's state; None: go by contract."""
+    if insn.row.name != "call_local" or insn.ref is None or insn.ref.kind is not RefKind.FUNCTION or insn.ref.addend:
+        return None
+    callee = next((function for function in unit.functions if function.name == insn.ref.name), None)
+    if callee is None or callee.is_global or callee.untouchable is not None or not callee.is_subprogram:
+        return None
+    return callee
+
+
+def callees(unit: Unit, function: Function) -> tuple[Function, ...]:
+    """Static subprograms called directly, in order of first call."""
+    found: dict[str, Function] = {}
+    for _, insn in function.insns():
+        callee = callee_of(unit, insn)
+        if callee is not None:
+            found.setdefault(callee.name, callee)
+    return tuple(found.values())
+
+
+def depth(unit: Unit, function: Function, above: tuple[str, ...] = ()) -> int | None:
+    """Frames on the longest chain of static calls from `function`; None when it is recursive or too deep."""
+    if function.name in above or len(above) >= MAX_FRAMES:
+        return None
+    deepest = 1
+    for callee in callees(unit, function):
+        below = depth(unit, callee, (*above, function.name))
+        if below is None:
+            return None
+        deepest = max(deepest, 1 + below)
+    return deepest
+
+
+def is_root(function: Function) -> bool:
+    """Does the kernel start a verification here (programs and global functions)?"""
+    return not function.is_subprogram or function.is_global
+
+
+def roots_of(unit: Unit, function: Function) -> tuple[Function, ...]:
+    """The functions from which the kernel reaches `function`, itself when it is a root."""
+    if is_root(function):
+        return (function,)
+    return tuple(root for root in unit.functions if is_root(root) and _reaches(unit, root, function.name, set()))
+
+
+def _reaches(unit: Unit, function: Function, name: str, seen: set[str]) -> bool:
+    seen.add(function.name)
+    for callee in callees(unit, function):
+        if callee.name == name or (callee.name not in seen and _reaches(unit, callee, name, seen)):
+            return True
+    return False
+
+
+def is_address_taken(unit: Unit, name: str) -> bool:
+    """May the function also be entered as a callback, with arguments that we do not see?"""
+    return any(
+        insn.ref is not None and insn.ref.kind is RefKind.FUNCTION and insn.ref.name == name
+        for function in unit.functions
+        for _, insn in function.insns()
+        if insn.row.name != "call_local"
+    )

@@ -1,0 +1,93 @@
+"""What a step of abstract execution needs besides the state: the object, the function and a source of fresh ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from verifier_model.bpf.unit import Function, Unit
+from verifier_model.contracts.programs import PROGRAM_TYPES, ProgramType
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.state import StackSlot, State
+
+ZERO: Final = Scalar.const(0)
+# The start of the packet, of its metadata and the packet's end are one object each; `id` names "no variable part".
+PACKET_START: Final = Register(Region.PACKET, ZERO, id=1, base=1)
+META_START: Final = Register(Region.PACKET_META, ZERO, id=2, base=2)
+PACKET_END: Final = Register(Region.PACKET_END, ZERO, id=3, base=3)
+CONTEXT: Final = Register(Region.CTX, ZERO, id=4, base=4)
+FRAME: Final = Register(Region.STACK, ZERO)
+UNINIT: Final = Register.uninit()
+UNKNOWN: Final = Register.unknown()
+FIRST_FREE_ID: Final = 16
+MAX_PACKET_OFF: Final = 0xFFFF
+MAX_VAR_OFF: Final = 1 << 29
+
+
+class Environment:
+    """One analysis.  `root` is the function that the kernel verifies; `function` the one that runs now, `root` itself or
+    a static subprogram called from it.
+
+    `modest`: derive of numbers only what every supported kernel derives too, for the acceptance check; facts need not.
+    Ids count up, so that equal analyses give equal ids.
+    """
+
+    __slots__ = ("function", "modest", "next_id", "program", "root", "symbols", "unit")
+
+    def __init__(self, unit: Unit, root: Function, modest: bool = False, first_id: int = FIRST_FREE_ID) -> None:
+        self.unit = unit
+        self.root = root
+        self.function = root
+        self.modest = modest
+        self.next_id = first_id
+        self.symbols = {name: -1 - at for at, name in enumerate((*unit.maps, *unit.data))}
+        self.program: ProgramType | None = PROGRAM_TYPES.get(root.program_type) if root.program_type else None
+
+    def fresh(self) -> int:
+        self.next_id += 1
+        return self.next_id - 1
+
+    def symbol_id(self, name: str) -> int:
+        """One id per map or data section, the same in every analysis of the object; negative, apart from all others."""
+        return self.symbols[name]
+
+    def entry(self) -> State:
+        """The state at the root's first instruction: a program gets its context, a global function unknown arguments."""
+        regs = [UNINIT] * 10 + [FRAME]
+        if self.root.is_subprogram:
+            count = self.root.argument_count
+            for reg in range(1, (5 if count is None else count) + 1):
+                regs[reg] = UNKNOWN
+        else:
+            regs[1] = CONTEXT
+        return State(tuple(regs))
+
+
+def with_reg(state: State, reg: int, new: Register) -> State:
+    regs = state.regs
+    return State((*regs[:reg], new, *regs[reg + 1 :]), state.stack, state.callers, state.references)
+
+
+def each_register(state: State, change: Callable[[Register], Register]) -> State:
+    """The state with `change` applied to every register and spilled register of every frame."""
+    return State(
+        tuple(map(change, state.regs)),
+        _each_spill(state.stack, change),
+        tuple(
+            replace(frame, regs=tuple(map(change, frame.regs)), stack=_each_spill(frame.stack, change))
+            for frame in state.callers
+        ),
+        state.references,
+    )
+
+
+def _each_spill(stack: Mapping[int, StackSlot], change: Callable[[Register], Register]) -> Mapping[int, StackSlot]:
+    changed = dict(stack)
+    for off, slot in stack.items():
+        if slot.spill is not None:
+            new = change(slot.spill)
+            if new is not slot.spill:
+                changed[off] = StackSlot(slot.marks, new)
+    return changed

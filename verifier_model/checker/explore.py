@@ -1,0 +1,193 @@
+"""Path-sensitive exploration as the kernel does it, with states that end it early.
+
+Where paths meet, a state that an earlier one includes is not followed again; where more than a few different states
+meet, they are joined (and the bounds that still move are widened), so that exploring for facts always ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.unit import Function
+from verifier_model.checker.branches import branch
+from verifier_model.checker.callgraph import callee_of
+from verifier_model.checker.environment import FRAME, UNINIT, Environment, each_register
+from verifier_model.checker.memory import move_frames
+from verifier_model.checker.transfer import step
+from verifier_model.domains.lattice import includes, join
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.state import Frame, State
+
+DISTINCT_STATES: Final = 8
+JOINS_BEFORE_WIDENING: Final = 3
+STEP_BUDGET: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a state starts to be followed: the start of a block, or the instruction behind a static call."""
+
+    function: str
+    label: str
+    at: int
+
+
+@dataclass(slots=True)
+class Meeting:
+    """The states met at one place in one chain of calls."""
+
+    states: list[State] = field(default_factory=list)
+    joins: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One function's blocks for quick stepping; `meets` holds labels with several ways in."""
+
+    function: Function
+    index: Mapping[str, int]
+    meets: frozenset[str]
+
+
+def layout(function: Function) -> Layout:
+    index = {block.label: at for at, block in enumerate(function.blocks)}
+    ways: dict[str, int] = {}
+    for at, block in enumerate(function.blocks):
+        last = block.insns[-1] if block.insns else None
+        if last is not None and last.ref is not None and last.ref.kind is RefKind.LABEL:
+            ways[last.ref.name] = ways.get(last.ref.name, 0) + 1
+        falls = last is None or last.kind not in (Kind.JUMP, Kind.EXIT)
+        if falls and at + 1 < len(function.blocks):
+            following = function.blocks[at + 1].label
+            ways[following] = ways.get(following, 0) + 1
+    if function.blocks:
+        # The entry has one way in that no edge shows.
+        first = function.blocks[0].label
+        ways[first] = ways.get(first, 0) + 1
+    return Layout(function, index, frozenset(label for label, count in ways.items() if count > 1))
+
+
+class Explorer:
+    """Follows every path of `env.root`, static callees included, and keeps the join of all states per place."""
+
+    def __init__(self, env: Environment, budget: int = STEP_BUDGET) -> None:
+        self.env = env
+        self.budget = budget
+        self.processed = 0
+        self.entries: dict[Place, State] = {}
+        self._layouts: dict[str, Layout] = {}
+        self._meetings: dict[tuple[object, ...], Meeting] = {}
+        self._work: list[tuple[Place, State]] = []
+
+    def run(self) -> str | None:
+        """None when every path was followed, else why the facts are worthless."""
+        root = self.env.root
+        if not root.blocks:
+            return "the function has no instructions"
+        self._work.append((Place(root.name, root.blocks[0].label, 0), self.env.entry()))
+        while self._work:
+            place, state = self._work.pop()
+            trouble = self._follow(place, state)
+            if trouble is not None:
+                return trouble
+        return None
+
+    def _layout(self, name: str) -> Layout:
+        known = self._layouts.get(name)
+        if known is None:
+            function = self.env.root if name == self.env.root.name else self.env.unit.function(name)
+            known = self._layouts[name] = layout(function)
+        return known
+
+    def _follow(self, place: Place | None, state: State | None) -> str | None:
+        """Follow one path until it ends, putting the other sides of its branches on the work list."""
+        while place is not None and state is not None:
+            here = self._layout(place.function)
+            if place.at == 0 and place.label in here.meets:
+                state = self._admit(place, state)
+                if state is None:
+                    return None
+            known = self.entries.get(place)
+            self.entries[place] = state if known is None else join(known, state, self.env.fresh)
+            if self.processed > self.budget:
+                return f"more than {self.budget} instructions to follow"
+            self.env.function = here.function
+            place, state = self._segment(here, place, state)
+        return None
+
+    def _segment(self, here: Layout, place: Place, state: State) -> tuple[Place | None, State | None]:
+        """Run to the end of the block or into a static callee; where to go on, and with what."""
+        block = here.function.blocks[here.index[place.label]]
+        for at in range(place.at, len(block.insns)):
+            insn = block.insns[at]
+            self.processed += 1
+            if insn.row.is_block_end:
+                return self._end(here, place, insn, state)
+            if insn.kind is Kind.CALL:
+                callee = callee_of(self.env.unit, insn)
+                if callee is not None and callee.blocks:
+                    back = Place(place.function, place.label, at + 1)
+                    return Place(callee.name, callee.blocks[0].label, 0), enter(state, back)
+            state = step(self.env, insn, state)
+        return self._next(here, place.label), state
+
+    def _next(self, here: Layout, label: str) -> Place | None:
+        at = here.index[label] + 1
+        blocks = here.function.blocks
+        return Place(here.function.name, blocks[at].label, 0) if at < len(blocks) else None
+
+    def _end(self, here: Layout, place: Place, insn: Insn, state: State) -> tuple[Place | None, State | None]:
+        kind = insn.kind
+        if kind is Kind.EXIT:
+            return leave(state) if state.callers else (None, None)
+        target = Place(place.function, insn.ref.name, 0) if insn.ref is not None else None
+        if kind is Kind.JUMP:
+            return target, state
+        taken: State | None = state
+        falls: State | None = state
+        if kind is Kind.BRANCH:
+            taken, falls = branch(insn, state, True), branch(insn, state, False)
+        if taken is not None and target is not None:
+            self._work.append((target, taken))
+        return self._next(here, place.label), falls
+
+    def _admit(self, place: Place, state: State) -> State | None:
+        """The state to go on with, None when everything it stands for was followed before."""
+        chain = tuple((frame.function, frame.label, frame.at) for frame in state.callers)
+        meeting = self._meetings.setdefault((place, chain), Meeting())
+        if any(includes(old, state) for old in reversed(meeting.states)):
+            return None
+        if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:
+            meeting.states.append(state)
+            return state
+        joined = meeting.states[0]
+        for old in (*meeting.states[1:], state):
+            joined = join(joined, old, self.env.fresh, widen=meeting.joins >= JOINS_BEFORE_WIDENING)
+        meeting.joins += 1
+        meeting.states = [joined]
+        return joined
+
+
+def enter(state: State, back: Place) -> State:
+    """The state at a static callee's first instruction."""
+    frame = Frame(back.function, back.label, back.at, state.regs, state.stack)
+    arguments = (move_frames(register, 1) for register in state.regs[1:6])
+    regs = (UNINIT, *arguments, UNINIT, UNINIT, UNINIT, UNINIT, FRAME)
+    return State(regs, {}, (frame, *state.callers), state.references)
+
+
+def leave(state: State) -> tuple[Place, State]:
+    """Where the caller goes on, and its state there."""
+    frame = state.callers[0]
+    result = move_frames(state.regs[0], -1)
+    regs = (result, UNINIT, UNINIT, UNINIT, UNINIT, UNINIT, *frame.regs[6:])
+    after = State(regs, frame.stack, state.callers[1:], state.references)
+    return Place(frame.function, frame.label, frame.at), each_register(after, _without_dead_frame)
+
+
+def _without_dead_frame(register: Register) -> Register:
+    return UNINIT if register.region is Region.STACK and register.frame < 0 else register

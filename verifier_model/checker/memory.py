@@ -1,0 +1,200 @@
+"""What loads, stores and calls do to the stack, and what a load gives in each region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from verifier_model.bpf.insn import ByteOrder
+from verifier_model.checker.environment import META_START, PACKET_END, PACKET_START, UNKNOWN, ZERO, Environment
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.scalar import Scalar, alu, keep_low, sign_extend
+from verifier_model.domains.state import EMPTY_SLOT, SLOT_SIZE, STACK_BYTES, StackSlot, State
+
+Stack = Mapping[int, StackSlot]
+_SPILLED: Final = "ssssssss"
+_SOFTEN: Final = str.maketrans("0s", "mm")
+_SIZED: Final = {size: Register.scalar(Scalar.of_width(8 * size)) for size in (1, 2, 4, 8)}
+_STARTS: Final = {
+    Region.PACKET: PACKET_START,
+    Region.PACKET_META: META_START,
+    Region.PACKET_END: PACKET_END,
+}
+
+
+def stack_span(pointer: Register, off: int, size: int) -> tuple[int, int] | None:
+    """[lowest byte, end) that an access may touch, counted from its frame's r10; None when it may leave the frame."""
+    value = pointer.value
+    low, high = pointer.off + off + value.smin, pointer.off + off + value.smax + size
+    return (low, high) if low >= -STACK_BYTES and high <= 0 else None
+
+
+def frame_stack(state: State, frame: int) -> Stack | None:
+    if frame == 0:
+        return state.stack
+    return state.callers[frame - 1].stack if frame <= len(state.callers) else None
+
+
+def _with_stack(state: State, frame: int, stack: Stack) -> State:
+    if frame == 0:
+        return State(state.regs, stack, state.callers, state.references)
+    callers = list(state.callers)
+    callers[frame - 1] = replace(callers[frame - 1], stack=stack)
+    return State(state.regs, state.stack, tuple(callers), state.references)
+
+
+def move_frames(register: Register, up: int) -> Register:
+    """The same address seen from `up` frames further in (negative: further out)."""
+    return replace(register, frame=register.frame + up) if register.region is Region.STACK else register
+
+
+def read_stack(state: State, pointer: Register, off: int, size: int, order: ByteOrder) -> Register:
+    """What a load of `size` bytes gives, zero-extended."""
+    stack, span = frame_stack(state, pointer.frame), stack_span(pointer, off, size)
+    if stack is None or span is None or span[1] - span[0] != size:
+        return _SIZED[size] if size < SLOT_SIZE else UNKNOWN
+    first, within = span[0] & -SLOT_SIZE, span[0] & SLOT_SIZE - 1
+    slot = stack.get(first, EMPTY_SLOT)
+    if within + size > SLOT_SIZE:
+        return _SIZED[size] if size < SLOT_SIZE else UNKNOWN
+    if slot.spill is None:
+        marks = slot.marks[within : within + size]
+        if marks == "0" * size:
+            return Register.scalar(ZERO)
+        return UNKNOWN if size == SLOT_SIZE and "?" in marks else _SIZED[size]
+    if size == SLOT_SIZE:
+        return move_frames(slot.spill, pointer.frame)
+    if not slot.spill.is_scalar:
+        return _SIZED[size]
+    shift = 8 * (within if order == "little" else SLOT_SIZE - size - within)
+    moved = alu("rsh", 64, slot.spill.value, Scalar.const(shift)) if shift else slot.spill.value
+    return Register.scalar(keep_low(8 * size, moved))
+
+
+def spill(state: State, frame: int, off: int, register: Register) -> State:
+    """The state after an aligned 8-byte store of `register` at `off`."""
+    stack = frame_stack(state, frame)
+    if stack is None:
+        return state
+    return _with_stack(state, frame, {**stack, off: StackSlot(_SPILLED, move_frames(register, -frame))})
+
+
+def mark(state: State, frame: int, low: int, high: int, with_mark: str) -> State:
+    """The state after bytes [low, high) were certainly written: `with_mark` is "0" or "m"."""
+    stack = frame_stack(state, frame)
+    if stack is None:
+        return state
+    changed = dict(stack)
+    for first in range(low & -SLOT_SIZE, high, SLOT_SIZE):
+        marks = list(plain_marks(changed.get(first, EMPTY_SLOT)))
+        for at in range(max(low, first), min(high, first + SLOT_SIZE)):
+            marks[at - first] = with_mark
+        changed[first] = StackSlot("".join(marks))
+    return _with_stack(state, frame, changed)
+
+
+def plain_marks(slot: StackSlot) -> str:
+    """The slot's marks once its spilled register is broken up by a partial write."""
+    if slot.spill is None:
+        return slot.marks
+    return "00000000" if slot.spill.is_scalar and slot.spill.value.constant == 0 else "mmmmmmmm"
+
+
+def soften(state: State, frame: int, low: int, high: int) -> State:
+    """The state after bytes of [low, high) may have been written with anything."""
+    stack = frame_stack(state, frame)
+    if stack is None:
+        return state
+    changed = dict(stack)
+    for first, slot in stack.items():
+        if first < high and first + SLOT_SIZE > low:
+            marks = slot.marks
+            if slot.spill is not None:
+                # The whole register may have been replaced; a pointer's bytes are then no number for certain.
+                soft = "m" * SLOT_SIZE if slot.spill.is_scalar else "?" * SLOT_SIZE
+            else:
+                soft = "".join(
+                    mark.translate(_SOFTEN) if low <= first + at < high else mark for at, mark in enumerate(marks)
+                )
+            if soft != marks:
+                changed[first] = StackSlot(soft)
+    return _with_stack(state, frame, changed)
+
+
+def soften_all(state: State) -> State:
+    """The state after anything may have been written to any frame."""
+    for frame in range(len(state.callers) + 1):
+        state = soften(state, frame, -STACK_BYTES, 0)
+    return state
+
+
+def write(state: State, pointer: Register, off: int, size: int, value: Register) -> State:
+    """The state after a store of the low `size` bytes of `value` through `pointer` + `off`."""
+    if pointer.region is Region.STACK:
+        span = stack_span(pointer, off, size)
+        if span is None:
+            return soften_all(state)
+        if span[1] - span[0] != size:
+            return soften(state, pointer.frame, *span)
+        if size == SLOT_SIZE and span[0] % SLOT_SIZE == 0:
+            return spill(state, pointer.frame, span[0], value)
+        low = keep_low(8 * size, value.value) if value.is_scalar else None
+        return mark(state, pointer.frame, *span, "0" if low is not None and low.constant == 0 else "m")
+    return state if is_inside(pointer, off, size) else soften_all(state)
+
+
+def is_inside(pointer: Register, off: int, size: int) -> bool:
+    """Do the facts alone show that the access stays inside the pointer's object (never true of the stack)?"""
+    if pointer.nullable:
+        return False
+    if pointer.region is Region.CTX:
+        # No program type has a context that reaches a page; a store that leaves it is refused by every kernel's table.
+        at = pointer.constant_off
+        return at is not None and 0 <= _signed(at) + off and _signed(at) + off + size <= 4096
+    value = pointer.value
+    low = pointer.off + off + value.smin
+    if pointer.region in (Region.PACKET, Region.PACKET_META):
+        return value.smin >= 0 and pointer.off + off >= 0 and pointer.off + off + size <= pointer.packet_range
+    if pointer.region in (Region.MAP_VALUE, Region.DATA, Region.MEMORY):
+        return low >= 0 and pointer.off + off + value.smax + size <= pointer.size
+    return False
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+def load(env: Environment, state: State, pointer: Register, off: int, size: int, is_signed: bool) -> Register:
+    """What a load gives.  Nothing read from memory that others may change or patch is ever a constant."""
+    loaded = _load(env, state, pointer, off, size)
+    if is_signed and size < SLOT_SIZE:
+        value = loaded.value if loaded.is_scalar else Scalar.of_width(8 * size)
+        return Register.scalar(sign_extend(8 * size, value))
+    return loaded
+
+
+def _load(env: Environment, state: State, pointer: Register, off: int, size: int) -> Register:
+    region = pointer.region
+    if region is Region.STACK:
+        return read_stack(state, pointer, off, size, env.unit.byte_order)
+    if region is Region.CTX:
+        return _load_context(env, pointer, off, size)
+    if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
+        return _SIZED[size]
+    # Behind an unknown pointer there may be a context, a spilled pointer or a kernel object's pointer field.
+    return _SIZED[size] if size < 4 else UNKNOWN
+
+
+def _load_context(env: Environment, pointer: Register, off: int, size: int) -> Register:
+    at = pointer.constant_off
+    field = None
+    if at is not None and env.program is not None:
+        field = env.program.field_at(_signed(at) + off, size)
+    if field is None:
+        return _SIZED[size] if size < 4 else UNKNOWN
+    if field.region in _STARTS:
+        return _STARTS[field.region]
+    if field.region is Region.SCALAR:
+        return _SIZED[size]
+    return Register(field.region, ZERO, id=env.fresh(), base=env.fresh(), nullable=field.nullable)

@@ -1,0 +1,244 @@
+"""Order and join of registers, stack slots and whole states: what exploration prunes with and what facts are made of.
+
+Ids mean something only inside one state.  A join therefore maps each pair of ids to one new id (two registers stay equal
+when they are equal on both sides), and the order asks for a map from the ids of the larger state to those of the smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.scalar import U32_MAX, U64_MAX, Scalar, shifted
+from verifier_model.domains.state import EMPTY_SLOT, Frame, StackSlot, State
+
+_UNINIT: Final = Register.uninit()
+_UNKNOWN: Final = Register.unknown()
+Stack = Mapping[int, StackSlot]
+
+
+class _Join:
+    """The pairs of ids that one join has met."""
+
+    __slots__ = ("fresh", "pairs", "widen")
+
+    def __init__(self, fresh: Callable[[], int], widen: bool) -> None:
+        self.fresh = fresh
+        self.widen = widen
+        self.pairs: dict[tuple[bool, int, int], int] = {}
+
+    def pair(self, is_base: bool, a: int, b: int) -> int:
+        if a == 0 or b == 0:
+            return 0
+        key = (is_base, a, b)
+        if key not in self.pairs:
+            # An id that both sides use for the same thing keeps its number; it is the only pair that gets it.
+            self.pairs[key] = a if a == b else self.fresh()
+        return self.pairs[key]
+
+    def value(self, a: Scalar, b: Scalar) -> Scalar:
+        joined = a | b
+        return _widen(a, joined) if self.widen and joined != a else joined
+
+    def register(self, a: Register, b: Register) -> Register:
+        if a is b:
+            return a
+        if a.region is not b.region:
+            return _UNINIT if Region.UNINIT in (a.region, b.region) else _UNKNOWN
+        if a.region in (Region.UNINIT, Region.UNKNOWN):
+            return a
+        if a.region is Region.SCALAR:
+            return Register(Region.SCALAR, self.value(a.value, b.value), id=self.pair(False, a.id, b.id))
+        return self._pointer(a, b)
+
+    def _pointer(self, a: Register, b: Register) -> Register:
+        if a.frame != b.frame or (a.symbol != b.symbol and a.region is Region.DATA):
+            return _UNKNOWN
+        common = replace(
+            a,
+            base=self.pair(True, a.base, b.base),
+            nullable=a.nullable or b.nullable,
+            symbol=a.symbol if a.symbol == b.symbol else "",
+            size=min(a.size, b.size),
+            exact=a.exact if a.exact == b.exact else None,
+            assumed_safe=a.assumed_safe or b.assumed_safe,
+        )
+        if a.off == b.off:
+            same_id = self.pair(False, a.id, b.id)
+            reach = self._range(a.packet_range, b.packet_range)
+            return replace(common, value=self.value(a.value, b.value), id=same_id, packet_range=reach)
+        # Different constant parts become a variable part with the constant part 0.
+        left, right = shifted(a.value, a.off), shifted(b.value, b.off)
+        reach = self._range(max(a.packet_range - a.off, 0), max(b.packet_range - b.off, 0))
+        return replace(common, value=self.value(left, right), off=0, id=self.fresh(), packet_range=reach)
+
+    def _range(self, a: int, b: int) -> int:
+        return (a if a <= b else 0) if self.widen else min(a, b)
+
+    def slot(self, a: StackSlot, b: StackSlot) -> StackSlot:
+        if a is b or a == b:
+            return a
+        if a.spill is not None and b.spill is not None:
+            spill = self.register(a.spill, b.spill)
+            if spill.region is not Region.UNINIT:
+                return StackSlot("ssssssss", spill)
+            return EMPTY_SLOT
+        marks = "".join(map(_join_mark, _plain_marks(a), _plain_marks(b)))
+        return StackSlot(marks)
+
+    def stack(self, a: Stack, b: Stack) -> Stack:
+        if a is b:
+            return a
+        return {
+            off: joined for off in a if off in b for joined in (self.slot(a[off], b[off]),) if joined is not EMPTY_SLOT
+        }
+
+    def state(self, a: State, b: State) -> State:
+        regs = tuple(map(self.register, a.regs, b.regs))
+        stack = self.stack(a.stack, b.stack)
+        return State(regs, stack, self._callers(a.callers, b.callers), self._references(a, b))
+
+    def _callers(self, a: tuple[Frame, ...], b: tuple[Frame, ...]) -> tuple[Frame, ...]:
+        if a is b:
+            return a
+        if [_place(frame) for frame in a] != [_place(frame) for frame in b]:
+            return ()
+        return tuple(
+            replace(x, regs=tuple(map(self.register, x.regs, y.regs)), stack=self.stack(x.stack, y.stack))
+            for x, y in zip(a, b, strict=True)
+        )
+
+    def _references(self, a: State, b: State) -> tuple[int, ...]:
+        if len(a.references) == len(b.references):
+            return tuple(self.pair(False, x, y) for x, y in zip(a.references, b.references, strict=True))
+        # 0 stands for a reference that no register names any more: it can never be given back.
+        return (0,)
+
+
+def _place(frame: Frame) -> tuple[str, str, int]:
+    return frame.function, frame.label, frame.at
+
+
+def _plain_marks(slot: StackSlot) -> str:
+    """The marks with a spilled register taken apart: a pointer's bytes are nothing that a number may be read from."""
+    if slot.spill is None:
+        return slot.marks
+    if slot.spill.is_scalar:
+        return "00000000" if slot.spill.value.constant == 0 else "mmmmmmmm"
+    return "????????"
+
+
+def _join_mark(a: str, b: str) -> str:
+    if a == b:
+        return a
+    return "?" if "?" in (a, b) else "m"
+
+
+def _widen(old: Scalar, joined: Scalar) -> Scalar:
+    """`joined` with every bound that still moves pushed to the next natural limit, so that joining ends."""
+    mask = joined.bits_mask if joined.bits_mask == old.bits_mask else U64_MAX
+    if mask == U64_MAX and joined.umax <= U32_MAX:
+        mask = U32_MAX
+    small = U32_MAX if joined.umax <= U32_MAX else U64_MAX
+    return Scalar(
+        joined.bits_value & ~mask,
+        mask,
+        joined.umin if joined.umin == old.umin else 0,
+        joined.umax if joined.umax == old.umax else small,
+        joined.smin if joined.smin == old.smin else (0 if joined.smin >= 0 else -(1 << 63)),
+        joined.smax if joined.smax == old.smax else (U32_MAX if joined.smax <= U32_MAX else (1 << 63) - 1),
+        joined.u32min if joined.u32min == old.u32min else 0,
+        joined.u32max if joined.u32max == old.u32max else U32_MAX,
+        joined.s32min if joined.s32min == old.s32min else (0 if joined.s32min >= 0 else -(1 << 31)),
+        joined.s32max if joined.s32max == old.s32max else (1 << 31) - 1,
+    )
+
+
+def join(a: State, b: State, fresh: Callable[[], int], widen: bool = False) -> State:
+    """A state that describes everything that `a` or `b` describes.  `fresh` gives ids that neither uses.
+
+    With `widen`, bounds of `a` that had to give way jump, so that a chain of joins onto `a` becomes stable.
+    """
+    return _Join(fresh, widen).state(a, b)
+
+
+class _Order:
+    """The ids of the larger state as functions to the ids of the smaller one."""
+
+    __slots__ = ("known", "lonely")
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[bool, int], int] = {}
+        self.lonely = 0
+
+    def relates(self, is_base: bool, small: int, large: int) -> bool:
+        if large == 0:
+            return True
+        if small == 0:
+            # Nothing is equal to this one: fine as long as the larger state claims no equality for it either.
+            self.lonely -= 1
+            small = self.lonely
+        return self.known.setdefault((is_base, large), small) == small
+
+    def register(self, small: Register, large: Register) -> bool:
+        if large.region is Region.UNINIT:
+            return True
+        if small is large:
+            return self.relates(False, small.id, large.id) and self.relates(True, small.base, large.base)
+        if large.region is Region.UNKNOWN:
+            return small.region is not Region.UNINIT
+        return (
+            small.region is large.region
+            and small.value <= large.value
+            and (small.region is Region.SCALAR or self._pointer(small, large))
+            and self.relates(False, small.id, large.id)
+            and self.relates(True, small.base, large.base)
+        )
+
+    def _pointer(self, small: Register, large: Register) -> bool:
+        return (
+            small.off == large.off
+            and small.frame == large.frame
+            and small.nullable <= large.nullable
+            and large.symbol in ("", small.symbol)
+            and (large.size == 0 or large.size <= small.size)
+            and large.packet_range <= small.packet_range
+            and (large.exact is None or large.exact == small.exact)
+            and small.assumed_safe <= large.assumed_safe
+        )
+
+    def slot(self, small: StackSlot, large: StackSlot) -> bool:
+        if large.spill is not None:
+            return small.spill is not None and self.register(small.spill, large.spill)
+        if small.marks == large.marks:
+            return True
+        return all(
+            b == "?" or a == b or (a == "0" and b == "m") for a, b in zip(_plain_marks(small), large.marks, strict=True)
+        )
+
+    def stack(self, small: Stack, large: Stack) -> bool:
+        return all(self.slot(small.get(off, EMPTY_SLOT), slot) for off, slot in large.items())
+
+    def state(self, small: State, large: State) -> bool:
+        if not all(map(self.register, small.regs, large.regs)) or not self.stack(small.stack, large.stack):
+            return False
+        if len(small.references) != len(large.references):
+            return False
+        if not all(self.relates(False, a, b) for a, b in zip(small.references, large.references, strict=True)):
+            return False
+        return not large.callers or self._callers(small, large)
+
+    def _callers(self, small: State, large: State) -> bool:
+        if [_place(frame) for frame in small.callers] != [_place(frame) for frame in large.callers]:
+            return False
+        return all(
+            all(map(self.register, a.regs, b.regs)) and self.stack(a.stack, b.stack)
+            for a, b in zip(small.callers, large.callers, strict=True)
+        )
+
+
+def includes(large: State, small: State) -> bool:
+    """Does `large` describe every concrete state that `small` describes?  False may also mean "not seen to"."""
+    return _Order().state(small, large)

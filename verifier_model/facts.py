@@ -1,0 +1,102 @@
+"""What holds at each point of a function on every path: the exploration's states joined, and replayed inside blocks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.callgraph import callee_of, depth, is_address_taken, roots_of
+from verifier_model.checker.environment import FRAME, UNINIT, Environment
+from verifier_model.checker.explore import Explorer, Place
+from verifier_model.checker.transfer import step
+from verifier_model.contracts.calls import call_effects
+from verifier_model.contracts.effects import CallEffects
+from verifier_model.domains.lattice import join
+from verifier_model.domains.state import State
+
+# Of these states nothing may be concluded: any register may be uninitialised.
+_NOTHING_KNOWN: Final = State((*[UNINIT] * 10, FRAME))
+_REPLAY_IDS: Final = 1 << 40
+_IDS_PER_BLOCK: Final = 1 << 20
+
+
+class Facts:
+    """Facts of one function, over all paths.
+
+    `incomplete` says why nothing is known (then every state is empty and every point counts as reachable), else None.
+    """
+
+    def __init__(
+        self, unit: Unit, function: Function, entries: dict[tuple[str, int], State], incomplete: str | None
+    ) -> None:
+        self.unit = unit
+        self.function = function
+        self.incomplete = incomplete
+        self._entries = entries
+        self._replayed: dict[str, list[State | None]] = {}
+        self._index = {block.label: at for at, block in enumerate(function.blocks)}
+
+    def before(self, point: Point) -> State:
+        """What holds just before the instruction; at the block's end, before the next block.
+
+        Raises KeyError for a label that the function has not.  At an unreachable point nothing is known.
+        """
+        return self._at(point) or _NOTHING_KNOWN
+
+    def is_reachable(self, point: Point) -> bool:
+        """False only when no execution gets there."""
+        return self.incomplete is not None or self._at(point) is not None
+
+    def effects(self, point: Point) -> CallEffects:
+        """What the call at the point may do; raises ValueError when there is no call."""
+        insn = self.function.block(point.label).insns[point.at]
+        return call_effects(insn, self.before(point), self.unit, self.function)
+
+    def _at(self, point: Point) -> State | None:
+        states = self._replayed.get(point.label)
+        if states is None:
+            states = self._replayed[point.label] = self._replay(point.label)
+        return states[point.at]
+
+    def _replay(self, label: str) -> list[State | None]:
+        """The states before each instruction of the block and at its end, from the join at its start."""
+        insns = self.function.blocks[self._index[label]].insns
+        if self.incomplete is not None:
+            return [_NOTHING_KNOWN] * (len(insns) + 1)
+        env = Environment(self.unit, self.function, first_id=_REPLAY_IDS + self._index[label] * _IDS_PER_BLOCK)
+        state = self._entries.get((label, 0))
+        states = [state]
+        for at, insn in enumerate(insns):
+            if insn.row.is_block_end:
+                pass
+            elif callee_of(self.unit, insn) is not None:
+                state = self._entries.get((label, at + 1))
+            elif state is not None:
+                state = step(env, insn, state)
+            states.append(state)
+        return states
+
+
+def analyse(unit: Unit, function: Function) -> Facts:
+    """The facts of `function`, seen from every program and global function that reaches it."""
+    if function.untouchable is not None:
+        return Facts(unit, function, {}, function.untouchable)
+    entries: dict[tuple[str, int], State] = {}
+    roots = roots_of(unit, function)
+    if not roots or (function not in roots and is_address_taken(unit, function.name)):
+        roots = (*roots, function)
+    next_id = _REPLAY_IDS >> 8
+    for root in roots:
+        if depth(unit, root) is None:
+            return Facts(unit, function, {}, "calls are recursive or too deep")
+        explorer = Explorer(Environment(unit, root))
+        trouble = explorer.run()
+        if trouble is not None:
+            return Facts(unit, function, {}, trouble)
+        env = Environment(unit, root, first_id=next_id)
+        for place, state in explorer.entries.items():
+            if place.function == function.name:
+                key = (place.label, place.at)
+                entries[key] = join(entries[key], state, env.fresh) if key in entries else state
+        next_id = env.next_id
+    return Facts(unit, function, entries, None)
