@@ -37,7 +37,7 @@ class FactSource(Protocol):
 
 
 class Line(NamedTuple):
-    """One instruction of a draft: where it stood in the block (None: new), and the memory it touches (None: not known)."""
+    """One instruction of a draft, where it stood in the block (None: new), the memory it touches (None: not known)."""
 
     insn: Insn
     origin: int | None
@@ -89,6 +89,9 @@ class BlockView:
     def reads(self, index: int) -> frozenset[int]:
         """Registers that the block's own instruction reads, with those that calls and exits read unnamed."""
         return self._reads(self.insns[index], index)
+
+    def writes(self, index: int) -> frozenset[int]:
+        return writes(self.insns[index])
 
     def _reads(self, insn: Insn, origin: int | None) -> frozenset[int]:
         if insn.kind is Kind.CALL and origin is not None:

@@ -79,6 +79,8 @@ class HandFacts:
         return self.call
 
     def demand_after(self, point: Point) -> Demand:
+        if point.at == len(self.insns) - 1:
+            return self.at_end
         regs = {r for r in range(11) if self.at_end.regs[r]}
         stack = set(self.at_end.stack)
         for at in range(len(self.insns) - 1, point.at, -1):
