@@ -7,7 +7,7 @@ reads by instructions whose own result is dead.  Stack bytes are tracked for the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -187,6 +187,17 @@ class Liveness:
         """What may be looked at by instructions behind the one at the point; raises IndexError at a block's end."""
         regs, stack = self._points[point.label][point.at + 1]
         return Demand(regs, _to_offsets(stack))
+
+
+def demand_before(insns: Sequence[Insn], accesses: Sequence[StackAccess], after: Demand) -> Demand:
+    """What a straight run of instructions demands at its start when `after` is demanded at its end.
+
+    The run may end in a branch, whose targets' demands are then in `after`, and holds no exit.
+    """
+    regs, stack = list(after.regs), _to_bits(after.stack)
+    for insn, access in zip(reversed(insns), reversed(accesses), strict=True):
+        stack = _Step(insn, access).backward(regs, stack, after.regs)
+    return Demand(tuple(regs), _to_offsets(stack))
 
 
 def _at_exit(function: Function) -> tuple[int, ...]:
