@@ -31,6 +31,7 @@ Regs = list[int]
 Transfer = Callable[[Regs, Insn], None]
 Live = tuple[tuple[int, ...], int]  # register masks, stack bytes as a bit set (bit 0 is r10-512)
 
+_R0_AT_EXIT: Final = (ALL_BITS, *[0] * (REGISTER_COUNT - 1))
 _ALL_STACK: Final = (1 << STACK_LIMIT) - 1
 _DEAD: Final[Live] = ((0,) * REGISTER_COUNT, 0)
 _CTX_REGISTER: Final = 6  # where legacy packet loads expect the skb
@@ -125,6 +126,8 @@ def syntactic_access(insn: Insn) -> StackAccess:
     """What can be said of an instruction without facts: displacements from r10 itself are exact, any other read may
     be of the stack, any other write need not be."""
     row = insn.row
+    if insn.origin.core and insn.kind in _TOUCHES_STACK:
+        return ANY_STACK_ACCESS  # the loader may change the displacement
     if insn.kind in LOAD_KINDS and insn.src == FRAME_POINTER:
         return StackAccess(reads=stack_bytes(insn.off, row.size))
     if insn.kind in STORE_KINDS:
@@ -192,11 +195,11 @@ class Liveness:
 def demand_before(insns: Sequence[Insn], accesses: Sequence[StackAccess], after: Demand) -> Demand:
     """What a straight run of instructions demands at its start when `after` is demanded at its end.
 
-    The run may end in a branch, whose targets' demands are then in `after`, and holds no exit.
+    The run may end in a branch, whose targets' demands are then in `after`, or in an exit, which demands all of r0.
     """
     regs, stack = list(after.regs), _to_bits(after.stack)
     for insn, access in zip(reversed(insns), reversed(accesses), strict=True):
-        stack = _Step(insn, access).backward(regs, stack, after.regs)
+        stack = _Step(insn, access).backward(regs, stack, _R0_AT_EXIT)
     return Demand(tuple(regs), _to_offsets(stack))
 
 
