@@ -40,7 +40,7 @@ def test_gather_with_a_shift_of_seven_stays() -> None:
 def test_gather_across_a_store_that_may_hit_it_stays() -> None:
     text = lines(GATHER.replace("r9 =", "*(u8 *)(r7 + 0) = 2; r9 ="))
     assert replacement(recompute, text, demand(9), r6=PACKET, r7=pointer(Region.PACKET, 8, base=2)) is None
-    got = replacement(recompute, text, demand(9), r6=PACKET, r7=pointer(Region.STACK, -8))
+    got = replacement(recompute, text, demand(9, stack=((-8, 0),)), r6=PACKET, r7=pointer(Region.STACK, -8))
     assert got == "*(u8 *)(r7 +0) = 2; r9 = *(u16 *)(r6 +12)"
 
 
