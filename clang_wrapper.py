@@ -1,0 +1,144 @@
+"""k2-clang and k2-llc: the real compiler with the very same arguments, and behind it the optimiser.
+
+The compiler's verdict is the verdict: exit code, messages and side files are its own.  Only an object for BPF that it
+has just written is touched, and whatever goes wrong with that leaves the compiler's bytes on disk.
+Modules are imported where they are used: configure scripts run a compiler hundreds of times to ask it something.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llvm_bridge.invocation import Job
+    from object_stage import Outcome
+    from synth.settings import Settings
+
+
+def main() -> int:
+    """Entry point of every personality; the name by which we were called says whether the compiler is clang or llc."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from llvm_bridge.toolchain import CompilerMissing, find_compiler
+
+    try:
+        command, arguments = find_compiler(sys.argv, os.environ)
+        return _compile(command, arguments)
+    except (CompilerMissing, OSError) as error:
+        complain(str(error))
+        return 127
+
+
+def _compile(command: list[str], arguments: list[str]) -> int:
+    from llvm_bridge.invocation import may_write_object
+    from processes import end_as, execute, run
+
+    is_version = "--version" in arguments
+    if not (is_version or may_write_object(arguments)) or os.environ.get("K2_DISABLE", "0") not in ("", "0"):
+        execute(command + arguments)
+    settings = _settings()
+    if settings is None:
+        return 1
+    status = run(command + arguments)
+    if status == 0 and is_version:
+        return _show_version(settings)
+    if status == 0 and not settings.disable:
+        status = _improve_outputs(command, arguments, settings)
+    return end_as(status)
+
+
+def complain(text: str) -> None:
+    """One line on stderr; nothing where that is closed."""
+    if sys.stderr is not None:
+        print(f"k2-clang: {text}", file=sys.stderr, flush=True)
+
+
+def _settings() -> Settings | None:
+    """The settings; None when one is wrong and the user asked for strictness, else a wrong value switches us off."""
+    from synth.settings import Settings, SettingsError, parse, unknown_variables
+
+    lines = list(unknown_variables(os.environ))
+    try:
+        settings = parse(os.environ)
+    except SettingsError as error:
+        lines.append(f"{error}; nothing is optimised")
+        settings = Settings(disable=True, strict=os.environ.get("K2_STRICT", "0") not in ("", "0"))
+    for line in lines:
+        complain(line)
+    return None if lines and settings.strict else settings
+
+
+def _show_version(settings: Settings) -> int:
+    """Our line behind the compiler's own; compiler caches hash it, so it carries what shapes our output."""
+    from importlib.metadata import version
+
+    print(f"k2-clang {version('k2-clang')}, settings {settings.digest}", flush=True)
+    return 0
+
+
+def _improve_outputs(command: list[str], arguments: list[str], settings: Settings) -> int:
+    """Optimise what the compiler has written; the status to end with, 0 unless we were stopped or are to be strict."""
+    from llvm_bridge.invocation import jobs
+    from processes import Stopped
+
+    status = 0
+    try:
+        for job in jobs(command, arguments):
+            status = status or _improve(job, settings)
+    except Stopped as stopped:
+        return -int(stopped.args[0])
+    except Exception as error:
+        complain(f"{type(error).__name__}: {error}; the compiler's object was kept")
+        status = 1 if settings.strict else 0
+    return status
+
+
+def _improve(job: Job, settings: Settings) -> int:
+    """Optimise one object in place; 1 when there was a problem and the user wants those to fail the compilation."""
+    from object_stage import optimise_in_child, read_output, replace_output
+    from processes import ChildFailed
+
+    data = read_output(job.output)
+    if data is None or settings.skips_file(job.output):
+        return 0
+    try:
+        outcome = optimise_in_child(data, settings, job.cpu_level)
+        if outcome.data != data:
+            replace_output(job.output, outcome.data)
+    except (ChildFailed, OSError) as error:
+        complain(f"{job.output}: {error}; the compiler's object was kept")
+        if settings.strict:
+            os.unlink(job.output)  # noqa: PTH108  a failing compilation leaves no object
+            return 1
+        return 0
+    _tell(job.output, outcome, settings)
+    return 0
+
+
+def _tell(output: str, outcome: Outcome, settings: Settings) -> None:
+    """What K2_REPORT and K2_VERBOSE ask for."""
+    record = outcome.record
+    if settings.report:
+        import json
+
+        line = f'{{"object":{json.dumps(output)},"record":{record.to_json()}}}\n'
+        try:
+            with open(settings.report, "ab", buffering=0) as file:  # noqa: PTH123
+                file.write(line.encode())  # one write: the lines of parallel compilations must not mix
+        except OSError as error:
+            complain(f"K2_REPORT={settings.report}: {error.strerror}")
+    if settings.verbose:
+        complain(f"{output}: {record.slots_before} -> {record.slots_after} slots")
+        for function in record.functions:
+            kept = f", {function.kept_reason}" if function.kept_reason else ""
+            counted = f"{function.slots_before} -> {function.slots_after} slots, {len(function.rewrites)} rewrites"
+            complain(f"{output}:{function.section} ({function.name}): {counted}{kept}")
+        for reason, count in record.counters.items():
+            complain(f"{output}: left alone {count} times: {reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
