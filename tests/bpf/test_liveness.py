@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def analyse(function: Function) -> Liveness:
     return liveness(function, lambda point: syntactic_access(insns[point]))
 
 
-def at_entry(text: str, **fields: object) -> Demand:
+def at_entry(text: str, **fields: Any) -> Demand:
     function = parse_function(text, **fields)
     return analyse(function).before(Point(function.blocks[0].label, 0))
 
@@ -37,7 +38,7 @@ def masks(demand: Demand) -> dict[str, int]:
 
 
 # One instruction whose result goes to `r0`'s stated consumer -> demanded bits before it.
-SINGLE = (
+SINGLE: tuple[tuple[str, dict[str, int]], ...] = (
     ("r0 = r2\nexit", {"r2": ALL_BITS}),
     ("w0 = w2\nexit", {"r2": LOW32}),
     ("r0 = 7\nexit", {}),
@@ -134,7 +135,7 @@ def test_core_records_hide_the_immediate() -> None:
 
 
 # Text -> stack bytes demanded at the entry.
-STACK = (
+STACK: tuple[tuple[str, set[int]], ...] = (
     ("r0 = *(u32 *)(r10 -8)\nexit", {-8, -7, -6, -5}),
     ("r0 = *(u32 *)(r10 -4)\nexit", {-4, -3, -2, -1}),
     ("*(u32 *)(r10 -8) = 1\nr0 = *(u32 *)(r10 -8)\nexit", set()),
