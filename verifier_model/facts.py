@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
+from verifier_model.bpf.demand import (
+    ANY_STACK_ACCESS,
+    EVERYTHING,
+    NO_STACK_ACCESS,
+    Demand,
+    StackAccess,
+)
+from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker.callgraph import callee_of, depth, is_address_taken, roots_of
-from verifier_model.checker.environment import FRAME, UNINIT, Environment
+from verifier_model.checker.environment import NOTHING_KNOWN, Environment
 from verifier_model.checker.explore import Explorer, Place
+from verifier_model.checker.stack_access import call_stack_access, insn_stack_access
 from verifier_model.checker.transfer import step
 from verifier_model.contracts.calls import call_effects
 from verifier_model.contracts.effects import CallEffects
 from verifier_model.domains.lattice import join
 from verifier_model.domains.state import State
 
-# Of these states nothing may be concluded: any register may be uninitialised.
-_NOTHING_KNOWN: Final = State((*[UNINIT] * 10, FRAME))
 _REPLAY_IDS: Final = 1 << 40
 _IDS_PER_BLOCK: Final = 1 << 20
 
@@ -33,6 +41,7 @@ class Facts:
         self.function = function
         self.incomplete = incomplete
         self._entries = entries
+        self._live: Liveness | None = None
         self._replayed: dict[str, list[State | None]] = {}
         self._index = {block.label: at for at, block in enumerate(function.blocks)}
 
@@ -41,7 +50,7 @@ class Facts:
 
         Raises KeyError for a label that the function has not.  At an unreachable point nothing is known.
         """
-        return self._at(point) or _NOTHING_KNOWN
+        return self._at(point) or NOTHING_KNOWN
 
     def is_reachable(self, point: Point) -> bool:
         """False only when no execution gets there."""
@@ -51,6 +60,31 @@ class Facts:
         """What the call at the point may do; raises ValueError when there is no call."""
         insn = self.function.block(point.label).insns[point.at]
         return call_effects(insn, self.before(point), self.unit, self.function)
+
+    def stack_access(self, point: Point) -> StackAccess:
+        """Which bytes of the function's own frame the instruction may read, and which it overwrites for certain."""
+        insn = self.function.block(point.label).insns[point.at]
+        if not insn.row.is_memory_access and insn.kind is not Kind.CALL:
+            return NO_STACK_ACCESS
+        state = self._at(point)
+        if state is None or self.incomplete is not None or insn.origin.core:
+            return ANY_STACK_ACCESS
+        if insn.kind is Kind.CALL:
+            return call_stack_access(state, call_effects(insn, state, self.unit, self.function))
+        return insn_stack_access(insn, state)
+
+    def demand_after(self, point: Point) -> Demand:
+        """What may still be looked at once the instruction at the point has run."""
+        return EVERYTHING if self.incomplete is not None else self._liveness().after(point)
+
+    def demand_before(self, point: Point) -> Demand:
+        """What may still be looked at from the point on."""
+        return EVERYTHING if self.incomplete is not None else self._liveness().before(point)
+
+    def _liveness(self) -> Liveness:
+        if self._live is None:
+            self._live = liveness(self.function, self.stack_access)
+        return self._live
 
     def _at(self, point: Point) -> State | None:
         states = self._replayed.get(point.label)
@@ -62,7 +96,7 @@ class Facts:
         """The states before each instruction of the block and at its end, from the join at its start."""
         insns = self.function.blocks[self._index[label]].insns
         if self.incomplete is not None:
-            return [_NOTHING_KNOWN] * (len(insns) + 1)
+            return [NOTHING_KNOWN] * (len(insns) + 1)
         env = Environment(self.unit, self.function, first_id=_REPLAY_IDS + self._index[label] * _IDS_PER_BLOCK)
         state = self._entries.get((label, 0))
         states = [state]

@@ -21,6 +21,8 @@ CONTEXT: Final = Register(Region.CTX, ZERO, id=4, base=4)
 FRAME: Final = Register(Region.STACK, ZERO)
 UNINIT: Final = Register.uninit()
 UNKNOWN: Final = Register.unknown()
+# Of this state nothing may be concluded: any register may be uninitialised.
+NOTHING_KNOWN: Final = State((*[UNINIT] * 10, FRAME))
 FIRST_FREE_ID: Final = 16
 MAX_PACKET_OFF: Final = 0xFFFF
 MAX_VAR_OFF: Final = 1 << 29

@@ -6,21 +6,24 @@ meet, they are joined (and the bounds that still move are widened), so that expl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.bpf.demand import ANY_STACK_ACCESS, EVERYTHING, Demand, StackAccess
+from verifier_model.bpf.insn import FRAME_POINTER, Insn, RefKind
 from verifier_model.bpf.isa import Kind
-from verifier_model.bpf.unit import Function
+from verifier_model.bpf.liveness import Liveness, liveness
+from verifier_model.bpf.unit import Function, Point
 from verifier_model.checker.branches import branch
 from verifier_model.checker.callgraph import callee_of
-from verifier_model.checker.environment import FRAME, UNINIT, Environment, each_register
+from verifier_model.checker.environment import FRAME, NOTHING_KNOWN, UNINIT, Environment, each_register
 from verifier_model.checker.memory import move_frames
 from verifier_model.checker.transfer import step
+from verifier_model.contracts.calls import call_effects
 from verifier_model.domains.lattice import includes, join
 from verifier_model.domains.registers import Region, Register
-from verifier_model.domains.state import Frame, State
+from verifier_model.domains.state import SLOT_SIZE, Frame, State
 
 DISTINCT_STATES: Final = 8
 JOINS_BEFORE_WIDENING: Final = 3
@@ -71,11 +74,43 @@ def layout(function: Function) -> Layout:
     return Layout(function, index, frozenset(label for label, count in ways.items() if count > 1))
 
 
+Live = Callable[[Function, str], Demand]
+
+
+def registers_alive(env: Environment) -> Live:
+    """What may be read from the start of a block on, by the instructions alone: all of the stack may."""
+    known: dict[str, Liveness] = {}
+
+    def access(function: Function, point: Point) -> StackAccess:
+        insn = function.block(point.label).insns[point.at]
+        if insn.kind is not Kind.CALL:
+            return ANY_STACK_ACCESS
+        return replace(ANY_STACK_ACCESS, arguments=call_effects(insn, NOTHING_KNOWN, env.unit, function).arguments)
+
+    def live(function: Function, label: str) -> Demand:
+        if function.name not in known:
+            known[function.name] = liveness(function, lambda point: access(function, point))
+        return replace(known[function.name].before(Point(label, 0)), stack=EVERYTHING.stack)
+
+    return live
+
+
+def forget_dead(state: State, demand: Demand) -> State:
+    """The state without what nothing will look at: it would keep paths apart that go on alike."""
+    regs = tuple(
+        register if mask or at == FRAME_POINTER else UNINIT
+        for at, (register, mask) in enumerate(zip(state.regs, demand.regs, strict=True))
+    )
+    stack = {off: slot for off, slot in state.stack.items() if not demand.stack.isdisjoint(range(off, off + SLOT_SIZE))}
+    return State(regs, stack, state.callers, state.references)
+
+
 class Explorer:
     """Follows every path of `env.root`, static callees included, and keeps the join of all states per place."""
 
-    def __init__(self, env: Environment, budget: int = STEP_BUDGET) -> None:
+    def __init__(self, env: Environment, live: Live | None = None, budget: int = STEP_BUDGET) -> None:
         self.env = env
+        self.live = live or registers_alive(env)
         self.budget = budget
         self.processed = 0
         self.entries: dict[Place, State] = {}
@@ -108,7 +143,7 @@ class Explorer:
         while place is not None and state is not None:
             here = self._layout(place.function)
             if place.at == 0 and place.label in here.meets:
-                state = self._admit(place, state)
+                state = self._admit(place, forget_dead(state, self.live(here.function, place.label)))
                 if state is None:
                     return None
             known = self.entries.get(place)

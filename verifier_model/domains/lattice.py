@@ -27,15 +27,15 @@ class _Join:
     def __init__(self, fresh: Callable[[], int], widen: bool) -> None:
         self.fresh = fresh
         self.widen = widen
-        self.pairs: dict[tuple[bool, int, int], int] = {}
+        self.pairs: dict[tuple[bool, int, int, int], int] = {}
 
-    def pair(self, is_base: bool, a: int, b: int) -> int:
+    def pair(self, is_base: bool, a: int, b: int, distance: int = 0) -> int:
         if a == 0 or b == 0:
             return 0
-        key = (is_base, a, b)
+        key = (is_base, a, b, distance)
         if key not in self.pairs:
             # An id that both sides use for the same thing keeps its number; it is the only pair that gets it.
-            self.pairs[key] = a if a == b else self.fresh()
+            self.pairs[key] = a if a == b and not distance else self.fresh()
         return self.pairs[key]
 
     def value(self, a: Scalar, b: Scalar) -> Scalar:
@@ -65,14 +65,13 @@ class _Join:
             exact=a.exact if a.exact == b.exact else None,
             assumed_safe=a.assumed_safe or b.assumed_safe,
         )
-        if a.off == b.off:
-            same_id = self.pair(False, a.id, b.id)
-            reach = self._range(a.packet_range, b.packet_range)
-            return replace(common, value=self.value(a.value, b.value), id=same_id, packet_range=reach)
-        # Different constant parts become a variable part with the constant part 0.
-        left, right = shifted(a.value, a.off), shifted(b.value, b.off)
-        reach = self._range(max(a.packet_range - a.off, 0), max(b.packet_range - b.off, 0))
-        return replace(common, value=self.value(left, right), off=0, id=self.fresh(), packet_range=reach)
+        # The smaller constant part stays; what the other has more moves into its variable part, for all registers of
+        # one id alike, so that they keep their distances.
+        more = a.off - b.off
+        left, right = shifted(a.value, max(more, 0)), shifted(b.value, max(-more, 0))
+        reach = self._range(max(a.packet_range - max(more, 0), 0), max(b.packet_range - max(-more, 0), 0))
+        same_id = self.pair(False, a.id, b.id, more)
+        return replace(common, value=self.value(left, right), off=min(a.off, b.off), id=same_id, packet_range=reach)
 
     def _range(self, a: int, b: int) -> int:
         return (a if a <= b else 0) if self.widen else min(a, b)
