@@ -30,10 +30,14 @@ class Assembled:
 
 @dataclass(frozen=True)
 class Assembler:
-    """Writes instructions of one object under a layout; `level` is the unit's CPU level."""
+    """Writes instructions of one object under a layout.
+
+    `level` is the unit's CPU level; above it only instructions that the object already has (inline assembly) may stand.
+    """
 
     layout: Layout
     level: int
+    present: frozenset[str]
 
     def section(self, section: CodeSection, functions: dict[str, Function]) -> Assembled:
         """All functions of a section that is not frozen; raises MisfitError."""
@@ -50,7 +54,7 @@ class Assembler:
             for index, insn in enumerate(block.insns):
                 if insn.row.is_block_end and index + 1 < len(block.insns):
                     raise MisfitError(f"{insn.row.name} in the middle of a block", function.name)
-                if insn.row.level > self.level:
+                if insn.row.level > self.level and insn.row.name not in self.present:
                     raise MisfitError(f"{insn.row.name} is above CPU level v{self.level}", function.name)
                 line = insn.origin.line or first_line
                 first_line = None

@@ -60,8 +60,8 @@ def write_object(source: Object, unit: Unit) -> bytes | Untouched:
 def _changed_functions(source: Object, unit: Unit) -> list[str]:
     """Names of the functions that differ; raises MisfitError when anything else than their instructions does."""
     old = source.unit
-    if replace(unit, functions=old.functions, cpu_level=old.cpu_level) != old:
-        raise MisfitError("maps, data, licence or byte order of the unit were changed")
+    if replace(unit, functions=old.functions) != old:
+        raise MisfitError("maps, data, licence, byte order or CPU level of the unit were changed")
     if len(unit.functions) != len(old.functions):
         raise MisfitError("functions were added or removed")
     changed = []
@@ -79,7 +79,8 @@ def _changed_functions(source: Object, unit: Unit) -> list[str]:
 def _write(source: Object, unit: Unit) -> bytes:
     functions = {function.name: function for function in unit.functions}
     layout = plan(source, functions)
-    assembler = Assembler(layout, max(unit.cpu_level, source.unit.cpu_level))
+    present = frozenset(insn.row.name for function in source.unit.functions for _, insn in function.insns())
+    assembler = Assembler(layout, unit.cpu_level, present)
     built = {
         index: assembler.section(section, functions) for index, section in source.code.items() if section.frozen is None
     }

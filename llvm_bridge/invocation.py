@@ -1,0 +1,266 @@
+"""What will the compiler write?  Asked of the compiler itself (`-###`), behind a cheap look at the arguments.
+
+There is no copy of clang's option table here: `-###` answers target spelling, response files, configuration files,
+several inputs, default names and -save-temps at once (toolchain-conventions, sections 1 and 2).
+"""
+
+# pathlib takes 10 ms to import, in every run of a configure script.
+# ruff: noqa: PTH113, PTH123, PTH202
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+# With one of these no object comes out of this run, or none that is ours to touch.
+_NO_OBJECT: Final = frozenset(
+    [
+        "-E",
+        "-S",
+        "-M",
+        "-MM",
+        "-###",
+        "-fsyntax-only",
+        "--preprocess",
+        "--assemble",
+        "-emit-llvm",
+        "-emit-ast",
+        "--analyze",
+        "--version",
+        "-version",
+        "--help",
+        "-help",
+        "-cc1",
+        "-cc1as",
+        "--precompile",
+    ]
+)
+_NO_OBJECT_PREFIXES: Final = ("-print-", "--print-", "-dump", "-flto", "-fembed-bitcode", "--target-help")
+_LEVELS: Final = {"v1": 1, "v2": 2, "v3": 3, "v4": 4}
+_OBJECT_BY_LLC: Final = re.compile(r"^--?filetype=obj$")
+_MAX_RESPONSE_DEPTH: Final = 20
+_MAX_RESPONSE_BYTES: Final = 1 << 22
+_EM_BPF: Final = 247
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One object that the compiler writes: `output` as the compiler names it, relative to the working directory.
+
+    `cpu_level` (1 to 4) is the -mcpu level, None when it cannot be told.
+    """
+
+    output: str
+    triple: str
+    cpu: str | None
+    cpu_level: int | None
+
+
+def may_write_object(arguments: Sequence[str]) -> bool:
+    """Cheap and without running anything: False means that no object of ours can come out of this run."""
+    words = expand(arguments)
+    if any(_OBJECT_BY_LLC.match(word) for word in words):
+        return True
+    if "-c" not in words and "--compile" not in words:
+        return False
+    if any(word in _NO_OBJECT for word in words):
+        return False
+    return not any(word.startswith(_NO_OBJECT_PREFIXES) for word in words if word != "-fno-lto")
+
+
+def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:
+    """The BPF objects that `command` with `arguments` has just written, in its order; call it after a success."""
+    words = expand(arguments)
+    if any(_OBJECT_BY_LLC.match(word) for word in words):
+        return _llc_jobs(words)
+    if not _is_bpf_likely(command, words):
+        return ()
+    printed = _ask([*command, "-###", *arguments])
+    found = []
+    levels: dict[str, int | None] = {}
+    for words_of_job in _job_lines(printed):
+        job = _job(words_of_job)
+        if job is None:
+            continue
+        if job.cpu is None or (job.cpu_level is None and job.cpu != "probe"):
+            if job.triple not in levels:
+                levels[job.triple] = _default_level(command, job.triple)
+            job = Job(job.output, job.triple, job.cpu, levels[job.triple])
+        found.append(job)
+    return tuple(found)
+
+
+def _is_bpf_likely(command: Sequence[str], words: Sequence[str]) -> bool:
+    """Is BPF named, or is the object that the arguments name for BPF (a target hidden in a configuration file)?"""
+    if any("bpf" in word for word in words) or "bpf" in command[0].rpartition("/")[2]:
+        return True
+    return any(_is_bpf_file(path) for path in _guessed_outputs(words))
+
+
+def _guessed_outputs(words: Sequence[str]) -> Iterator[str]:
+    named = _option_value(words, "-o")
+    if named is not None:
+        yield named
+        return
+    for word in words:
+        if not word.startswith("-") and "." in word:
+            yield word.rpartition("/")[2].rpartition(".")[0] + ".o"
+
+
+def _option_value(words: Sequence[str], option: str) -> str | None:
+    """The last value of an option that is spelt `-o x` or `-ox`."""
+    value = None
+    for index, word in enumerate(words):
+        if word == option and index + 1 < len(words):
+            value = words[index + 1]
+        elif word.startswith(option) and len(word) > len(option) and not word.startswith("-objc"):
+            value = word[len(option) :]
+    return value
+
+
+def _is_bpf_file(path: str) -> bool:
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            head = file.read(20)
+    except OSError:
+        return False
+    machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
+    return head[:4] == b"\x7fELF" and machine == _EM_BPF
+
+
+def _ask(command: Sequence[str]) -> str:
+    """What a command prints on stderr and stdout; "" when it fails."""
+    import subprocess
+
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError:
+        return ""
+    return "" if done.returncode else (done.stderr + done.stdout).decode(errors="surrogateescape")
+
+
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _job_lines(printed: str) -> Iterator[list[str]]:
+    """The arguments of every job that `-###` shows: lines that begin with a space and a quote."""
+    for line in printed.split("\n"):
+        if line.startswith(' "'):
+            yield [_ESCAPED.sub(r"\1", word) for word in _QUOTED.findall(line)]
+
+
+def _job(words: Sequence[str]) -> Job | None:
+    """The job, None unless it writes an object for BPF into a named file."""
+    if len(words) < 2 or words[1] not in ("-cc1", "-cc1as"):
+        return None
+    values = _values(words, ("-triple", "-target-cpu", "-o", "-filetype"))
+    is_object = "-emit-obj" in words if words[1] == "-cc1" else values.get("-filetype") == "obj"
+    triple, output = values.get("-triple", ""), values.get("-o", "-")
+    if not is_object or not triple.startswith("bpf") or output == "-":
+        return None
+    cpu = values.get("-target-cpu")
+    level = _LEVELS.get(cpu or "")
+    # -mno-alu32 in any spelling: the user wants no 32-bit instruction though the level has them.
+    if level is not None and level > 2 and any(word == "-alu32" for word in words):
+        level = 2
+    return Job(output, triple, cpu, level)
+
+
+def _values(words: Sequence[str], options: Sequence[str]) -> dict[str, str]:
+    return {word: value for word, value in pairwise(words) if word in options}
+
+
+def _default_level(command: Sequence[str], triple: str) -> int | None:
+    """The level that this compiler takes without -mcpu: its __BPF_CPU_VERSION__, None before LLVM 19 had one."""
+    macros = _ask([*command, "-target", triple, "-dM", "-E", "-x", "c", os.devnull])
+    match = re.search(r"^#define __BPF_CPU_VERSION__ (\d+)$", macros, re.MULTILINE)
+    return min(int(match.group(1)), max(_LEVELS.values())) if match and int(match.group(1)) else None
+
+
+def _llc_jobs(words: Sequence[str]) -> tuple[Job, ...]:
+    """What llc writes: `-o`, else the input's name with .o; nothing for standard output."""
+    values = {}
+    inputs = []
+    takes_value = {"-o", "-mcpu", "-march", "-mtriple", "-mattr", "-O"}
+    index = 0
+    while index < len(words):
+        word = words[index] if words[index][:2] != "--" else words[index][1:]
+        name, equals, value = word.partition("=")
+        if name in takes_value and not equals and index + 1 < len(words) and name != "-O":
+            index += 1
+            value = words[index]
+        if word == "-" or not word.startswith("-"):
+            inputs.append(words[index])
+        else:
+            values[name] = value
+        index += 1
+    source = inputs[0] if inputs else "-"
+    stem = re.sub(r"\.(ll|bc|mir)$", "", source)
+    output = values.get("-o") or ("-" if source == "-" else stem + ".o")
+    if output == "-":
+        return ()
+    cpu = values.get("-mcpu") or None
+    level = _LEVELS.get(cpu or "")
+    if level is not None and level > 2 and "-alu32" in values.get("-mattr", "").split(","):
+        level = 2
+    return (Job(output, values.get("-mtriple") or values.get("-march") or "", cpu, level),)
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `@file` replaced by the file's words (GNU rules, nested); an unreadable file stays a word."""
+    return list(_expand(arguments, 0))
+
+
+def _expand(arguments: Sequence[str], depth: int) -> Iterator[str]:
+    for argument in arguments:
+        text = _response_text(argument) if argument.startswith("@") and depth < _MAX_RESPONSE_DEPTH else None
+        if text is None:
+            yield argument
+        else:
+            yield from _expand(split_words(text), depth + 1)
+
+
+def _response_text(argument: str) -> str | None:
+    try:
+        if not os.path.isfile(argument[1:]) or os.path.getsize(argument[1:]) > _MAX_RESPONSE_BYTES:
+            return None
+        with open(argument[1:], encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def split_words(text: str) -> list[str]:
+    """Words as in a GNU response file: white space separates, quotes of both kinds group, a backslash takes the
+    next."""
+    words: list[str] = []
+    word: list[str] = []
+    quote, inside, escaped = "", False, False
+    for character in text:
+        if escaped:
+            word.append(character)
+            escaped = False
+        elif character == "\\":
+            inside = escaped = True
+        elif quote:
+            if character == quote:
+                quote = ""
+            else:
+                word.append(character)
+        elif character in "\"'":
+            quote, inside = character, True
+        elif character.isspace():
+            if inside:
+                words.append("".join(word))
+            word, inside = [], False
+        else:
+            word.append(character)
+            inside = True
+    return [*words, "".join(word)] if inside else words
