@@ -139,8 +139,9 @@ def test_what_has_no_row_may_do_anything() -> None:
         call_effects(make("exit"), state_with(), unit, CALLER)
 
 
-def local_unit(callee_insns: str, is_global: bool = False) -> Unit:
-    insns = (make("call_helper", imm=BY_NAME[callee_insns].id), make("exit"))
+def local_unit(helper: str, is_global: bool = False) -> Unit:
+    """A caller, and a callee that reads one byte behind r1 and calls `helper`; BTF claims two arguments."""
+    insns = (make("ldx_b", 0, 1), make("call_helper", imm=BY_NAME[helper].id), make("exit"))
     callee = Function("g", ".text", (Block("entry", insns),), None, is_global, True, 2)
     return Unit((CALLER, callee), MAPS)
 
@@ -150,6 +151,10 @@ def test_a_local_call_is_as_its_body() -> None:
     state = state_with(r1=CTX, r2=constant(1))
     quiet = call_effects(call, state, local_unit("ktime_get_ns"), CALLER)
     assert not quiet.changes_packet and quiet.private_stack and quiet.reads_all
+    # Not what BTF claims, but what the code reads: r2 only when a helper takes it.
+    assert quiet.arguments == (1,)
+    assert call_effects(call, state, local_unit("xdp_adjust_head"), CALLER).arguments == (1, 2)
+    assert call_effects(call, state, local_unit("ktime_get_ns", is_global=True), CALLER).arguments == (1, 2)
     assert call_effects(call, state, local_unit("xdp_adjust_head"), CALLER).changes_packet
     assert call_effects(call, state, local_unit("ktime_get_ns", is_global=True), CALLER).changes_packet
     assert not call_effects(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Function, MapDef, Unit
 from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryArgument
 from verifier_model.contracts.helpers import HELPERS, Argument, ArgumentKind, Helper
+from verifier_model.contracts.subprograms import local_callee, summary
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
 
-ARGUMENT_REGISTERS: Final = (1, 2, 3, 4, 5)
 # May the register hold an address of the caller's frame?  (A function address is handed to callbacks only.)
 _MAYBE_STACK: Final = frozenset({Region.STACK, Region.UNKNOWN})
 # Memory of the program's own that a helper may reach through a register that it takes for a plain number.
@@ -32,9 +32,19 @@ def call_effects(insn: Insn, state: State, unit: Unit, function: Function) -> Ca
     if insn.row.name == "call_helper":
         helper = HELPERS.get(insn.imm) if insn.ref is None else None
         return UNKNOWN_CALL if helper is None else helper_effects(helper, state, unit)
-    if insn.row.name == "call_local" and insn.ref is not None and insn.ref.kind is RefKind.FUNCTION:
-        return _local_effects(insn.ref.name, insn.ref.addend, state, unit)
-    return UNKNOWN_CALL
+    callee = local_callee(insn, unit)
+    return UNKNOWN_CALL if callee is None else _local_effects(callee, state, unit)
+
+
+def _local_effects(callee: Function, state: State, unit: Unit) -> CallEffects:
+    """A function of the same object: whatever its body and its callees may do, on any path."""
+    facts = summary(callee, unit)
+    return replace(
+        UNKNOWN_CALL,
+        arguments=facts.arguments,
+        changes_packet=facts.changes_packet,
+        private_stack=not any(state.regs[reg].region in _MAYBE_STACK for reg in facts.arguments),
+    )
 
 
 def helper_effects(helper: Helper, state: State, unit: Unit) -> CallEffects:
@@ -179,44 +189,3 @@ def map_of(register: Register, unit: Unit) -> MapDef | None:
     if register.region is not Region.MAP or not register.symbol:
         return None
     return unit.maps.get(register.symbol)
-
-
-def _local_effects(name: str, addend: int, state: State, unit: Unit) -> CallEffects:
-    """A function of the same object: whatever its body and its callees may do, on any path."""
-    callee = _find(name, unit) if addend == 0 else None
-    if callee is None:
-        return UNKNOWN_CALL
-    count = callee.argument_count
-    registers = ARGUMENT_REGISTERS if count is None or not 0 <= count <= 5 else ARGUMENT_REGISTERS[:count]
-    return replace(
-        UNKNOWN_CALL,
-        arguments=registers,
-        changes_packet=_may_change_packet(callee, unit, set()),
-        private_stack=not any(state.regs[reg].region in _MAYBE_STACK for reg in registers),
-    )
-
-
-def _find(name: str, unit: Unit) -> Function | None:
-    return next((function for function in unit.functions if function.name == name), None)
-
-
-def _may_change_packet(function: Function, unit: Unit, seen: set[str]) -> bool:
-    """Can a call of `function` move the packet, through itself or any callee?"""
-    seen.add(function.name)
-    if function.is_global or function.untouchable is not None:
-        # Freplace may put another body in the place of a global function.
-        return True
-    for _, insn in function.insns():
-        if insn.kind is not Kind.CALL:
-            continue
-        if insn.row.name == "call_helper":
-            helper = HELPERS.get(insn.imm) if insn.ref is None else None
-            if helper is None or helper.callback or helper.changes_packet:
-                return True
-        elif insn.row.name == "call_local" and insn.ref is not None and insn.ref.addend == 0:
-            callee = _find(insn.ref.name, unit)
-            if callee is None or (callee.name not in seen and _may_change_packet(callee, unit, seen)):
-                return True
-        else:
-            return True
-    return False
