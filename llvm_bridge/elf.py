@@ -298,7 +298,9 @@ def serialise(elf: Elf) -> bytes:
     sections = list(elf.sections)
     sections[table] = sections[table].with_data(symbol_bytes(elf.symbols, elf.order))
     out = bytearray(HEADER_BYTES)
-    order = sorted(range(1, len(sections)), key=lambda index: (sections[index].offset, index))
+    order = sorted(
+        range(1, len(sections)), key=lambda index: (sections[index].offset, bool(sections[index].data), index)
+    )
     for index in order:
         section = sections[index]
         _pad(out, section.align)

@@ -10,11 +10,9 @@ several inputs, default names and -save-temps at once (toolchain-conventions, se
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 # With one of these no object comes out of this run, or none that is ours to touch.
 _NO_OBJECT: Final = frozenset(
@@ -41,14 +39,13 @@ _NO_OBJECT: Final = frozenset(
 )
 _NO_OBJECT_PREFIXES: Final = ("-print-", "--print-", "-dump", "-flto", "-fembed-bitcode", "--target-help")
 _LEVELS: Final = {"v1": 1, "v2": 2, "v3": 3, "v4": 4}
-_OBJECT_BY_LLC: Final = re.compile(r"^--?filetype=obj$")
+_OBJECT_BY_LLC: Final = ("-filetype=obj", "--filetype=obj")
 _MAX_RESPONSE_DEPTH: Final = 20
 _MAX_RESPONSE_BYTES: Final = 1 << 22
 _EM_BPF: Final = 247
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One object that the compiler writes: `output` as the compiler names it, relative to the working directory.
 
     `cpu_level` (1 to 4) is the -mcpu level, None when it cannot be told.
@@ -63,7 +60,7 @@ class Job:
 def may_write_object(arguments: Sequence[str]) -> bool:
     """Cheap and without running anything: False means that no object of ours can come out of this run."""
     words = expand(arguments)
-    if any(_OBJECT_BY_LLC.match(word) for word in words):
+    if any(word in _OBJECT_BY_LLC for word in words):
         return True
     if "-c" not in words and "--compile" not in words:
         return False
@@ -75,7 +72,7 @@ def may_write_object(arguments: Sequence[str]) -> bool:
 def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:
     """The BPF objects that `command` with `arguments` has just written, in its order; call it after a success."""
     words = expand(arguments)
-    if any(_OBJECT_BY_LLC.match(word) for word in words):
+    if any(word in _OBJECT_BY_LLC for word in words):
         return _llc_jobs(words)
     if not _is_bpf_likely(command, words):
         return ()
@@ -145,15 +142,11 @@ def _ask(command: Sequence[str]) -> str:
     return "" if done.returncode else (done.stderr + done.stdout).decode(errors="surrogateescape")
 
 
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
-
-
 def _job_lines(printed: str) -> Iterator[list[str]]:
     """The arguments of every job that `-###` shows: lines that begin with a space and a quote."""
     for line in printed.split("\n"):
         if line.startswith(' "'):
-            yield [_ESCAPED.sub(r"\1", word) for word in _QUOTED.findall(line)]
+            yield split_words(line)
 
 
 def _job(words: Sequence[str]) -> Job | None:
@@ -180,8 +173,11 @@ def _values(words: Sequence[str], options: Sequence[str]) -> dict[str, str]:
 def _default_level(command: Sequence[str], triple: str) -> int | None:
     """The level that this compiler takes without -mcpu: its __BPF_CPU_VERSION__, None before LLVM 19 had one."""
     macros = _ask([*command, "-target", triple, "-dM", "-E", "-x", "c", os.devnull])
-    match = re.search(r"^#define __BPF_CPU_VERSION__ (\d+)$", macros, re.MULTILINE)
-    return min(int(match.group(1)), max(_LEVELS.values())) if match and int(match.group(1)) else None
+    for line in macros.split("\n"):
+        words = line.split()
+        if words[:2] == ["#define", "__BPF_CPU_VERSION__"]:
+            return _LEVELS.get("v" + words[2])
+    return None
 
 
 def _llc_jobs(words: Sequence[str]) -> tuple[Job, ...]:
@@ -202,7 +198,7 @@ def _llc_jobs(words: Sequence[str]) -> tuple[Job, ...]:
             values[name] = value
         index += 1
     source = inputs[0] if inputs else "-"
-    stem = re.sub(r"\.(ll|bc|mir)$", "", source)
+    stem = next((source[: -len(end)] for end in (".ll", ".bc", ".mir") if source.endswith(end)), source)
     output = values.get("-o") or ("-" if source == "-" else stem + ".o")
     if output == "-":
         return ()

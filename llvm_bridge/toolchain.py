@@ -16,13 +16,10 @@ headers of the wheel go behind all others, so that a machine without any can com
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-_COMPILER_NAME: Final = re.compile(r"^(?:.*-)?(clang|llc)(-\d+(?:\.\d+)*)?$")
 # What we put into the environment when the compiler that we start is a symbolic link to something else (ccache's
 # masquerade), because that may look for "the next clang on PATH" and find us again.
 BEHIND: Final = "_K2_BEHIND"
@@ -38,8 +35,7 @@ class CompilerMissing(Exception):  # noqa: N818  names the condition, as FileNot
     """There is no compiler to run; the text is one sentence that says what to install."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiler:
+class Compiler(NamedTuple):
     """How to start the real compiler: `command` goes in front of the user's arguments.
 
     `kind` is "clang" or "llc" for a program of that name, "wheel" for the clang inside ziglang.
@@ -113,11 +109,19 @@ def _is_program(path: str) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
+def _stem_and_version(program: str) -> tuple[str, str]:
+    """("clang", "-19") of /usr/bin/bpf-clang-19: the tool's name without prefix, and its version suffix or ""."""
+    words = program.rpartition("/")[2].split("-")
+    version = ""
+    if len(words) > 1 and words[-1].replace(".", "").isdigit():
+        version = "-" + words.pop()
+    return words[-1], version
+
+
 def _is_compiler(argument: str) -> bool:
-    name = argument.rpartition("/")[2]
-    return (
-        bool(_COMPILER_NAME.match(name)) and "/" in argument and _is_program(argument) and not _is_us(argument, set())
-    )
+    if "/" not in argument or _stem_and_version(argument)[0] not in ("clang", "llc"):
+        return False
+    return _is_program(argument) and not _is_us(argument, set())
 
 
 def _folders(environ: Mapping[str, str]) -> list[str]:
@@ -132,13 +136,10 @@ def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[str]:
 def _on_path(stem: str, argv0: str, environ: Mapping[str, str]) -> Iterator[str]:
     """Every program on PATH that may be the compiler `stem`, best first, without ourselves."""
     own = _own_inodes(argv0, environ)
-    called = _COMPILER_NAME.match(argv0.rpartition("/")[2])
-    names = [stem]
-    if called and called.group(1) == stem and called.group(2):
-        names.insert(0, stem + called.group(2))
+    called, suffix = _stem_and_version(argv0)
+    names = [stem + suffix, stem] if called == stem and suffix else [stem]
     for name in names:
         yield from (path for path in _candidates(name, environ) if _is_program(path) and not _is_us(path, own))
-    numbered = re.compile(rf"^{stem}-(\d+)$")
     versions: dict[int, list[str]] = {}
     for folder in _folders(environ):
         try:
@@ -146,8 +147,9 @@ def _on_path(stem: str, argv0: str, environ: Mapping[str, str]) -> Iterator[str]
         except OSError:
             continue
         for entry in entries:
-            if match := numbered.match(entry):
-                versions.setdefault(int(match.group(1)), []).append(f"{folder}/{entry}")
+            number = entry.removeprefix(stem + "-")
+            if number != entry and number.isascii() and number.isdigit():
+                versions.setdefault(int(number), []).append(f"{folder}/{entry}")
     for version in sorted(versions, reverse=True):
         yield from (path for path in versions[version] if _is_program(path) and not _is_us(path, own))
 
