@@ -1,0 +1,124 @@
+"""Sessions of the searching tiers: windows of one function in turn, candidates that pass the tests, refutations learnt.
+
+A search is a pure function of the window, the seed, the budget and the counterexamples, so its results are kept for the
+process: the same window met in the next round, or in another function, costs nothing and gives the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+from synth.rewrite import Rewrite, Window
+from synth.search import NoSearch, WindowSearch
+from synth.settings import Settings
+from synth.window import SearchWindow, search_window
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.unit import Function, Unit
+from verifier_model.facts import Facts
+from verifier_model.verdict import Counterexample
+
+_MOST_ROUNDS: Final = 6  # searches of one window, each with the counterexamples of those before
+_MOST_QUESTIONS: Final = 4  # candidates of one round that are proposed
+_MOST_REMEMBERED: Final = 20_000
+
+Program = tuple[Insn, ...]
+
+
+class SearchSession:
+    """What enumeration and stochastic search have in common; see synth.proposers.Session."""
+
+    tier: ClassVar[str]
+    _remembered: ClassVar[dict[tuple[object, ...], tuple[Program, ...]]] = {}
+
+    def __init__(self, function: Function, facts: Facts, unit: Unit, settings: Settings) -> None:
+        self.function = function
+        self.facts = facts
+        self.unit = unit
+        self.settings = settings
+        self._refuted: list[Counterexample] = []
+        self._proposed: set[tuple[object, ...]] = set()
+
+    def windows(self) -> Iterator[Window]:
+        """Where to look, in the order to look there."""
+        raise NotImplementedError
+
+    def is_worth_it(self, window: SearchWindow) -> bool:
+        """May a search of this window find anything?"""
+        raise NotImplementedError
+
+    def candidates(self, search: WindowSearch) -> list[Program]:
+        """Replacements that pass the tests, cheapest first."""
+        raise NotImplementedError
+
+    def why(self, window: SearchWindow, after: Program) -> str:
+        """One plain sentence for the report."""
+        raise NotImplementedError
+
+    @property
+    def proposer(self) -> str:
+        return self.tier
+
+    def __iter__(self) -> Iterator[Rewrite]:
+        for place in self.windows():
+            window = search_window(self.function, self.facts, self.unit, place)
+            if window is not None and self.is_worth_it(window):
+                yield from self._search(place, window)
+
+    def feed(self, rewrite: Rewrite, counterexample: Counterexample) -> None:
+        """The prover refuted the rewrite proposed last: the state becomes a test and the window is searched again."""
+        self._refuted.append(counterexample)
+
+    def _search(self, place: Window, window: SearchWindow) -> Iterator[Rewrite]:
+        before = self.function.block(place.label).insns[place.start : place.stop]
+        learnt: list[Counterexample] = []
+        tried: set[Program] = set()
+        for _ in range(_MOST_ROUNDS):
+            known = len(learnt)
+            fresh = [after for after in self._found(window, tuple(learnt)) if after not in tried]
+            for after in fresh[:_MOST_QUESTIONS]:
+                tried.add(after)
+                if not self._is_news(place, before, after):
+                    continue
+                self._refuted.clear()
+                yield Rewrite(place, before, after, self.proposer, self.why(window, after))
+                learnt += self._refuted
+                if len(learnt) > known:
+                    break
+            if len(learnt) == known:
+                return
+
+    def _is_news(self, place: Window, before: Program, after: Program) -> bool:
+        """Was this change, apart from what it leaves in place on both sides, not proposed before?"""
+        old = [insn.without_origin() for insn in before]
+        head = tail = 0
+        shorter = min(len(old), len(after))
+        while head < shorter and old[head] == after[head]:
+            head += 1
+        while tail < shorter - head and old[-1 - tail] == after[-1 - tail]:
+            tail += 1
+        core = (place.label, place.start + head, place.stop - tail, after[head : len(after) - tail])
+        if core in self._proposed:
+            return False
+        self._proposed.add(core)
+        return True
+
+    def _found(self, window: SearchWindow, learnt: tuple[Counterexample, ...]) -> tuple[Program, ...]:
+        settings = (self.settings.goal, self.settings.effort, self.settings.budget, self.settings.seed)
+        key = (self.tier, window.key, learnt, settings)
+        found = self._remembered.get(key)
+        if found is None:
+            found = tuple(self._fresh(window, learnt))
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = found
+        return found
+
+    def _fresh(self, window: SearchWindow, learnt: tuple[Counterexample, ...]) -> list[Program]:
+        try:
+            search = WindowSearch(window, self.settings.seed)
+        except NoSearch:
+            return []
+        for counterexample in learnt:
+            search.learn(counterexample)
+        return self.candidates(search)

@@ -1,0 +1,72 @@
+"""The stochastic tier: Metropolis-Hastings chains over longer windows, each chain with its own weights and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from synth import _engine
+from synth.rewrite import Window
+from synth.search import WindowSearch
+from synth.session import Program, SearchSession
+from synth.window import SearchWindow, runs
+
+LONGEST_WINDOW: Final = 12
+_SHORTEST_WINDOW: Final = 3
+_STRIDE: Final = 4
+_STEPS_BY_EFFORT: Final = (0, 20_000, 200_000, 1_000_000)
+_KEPT: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of a chain: per bit of error (averaged over the tests), per slot, per nanosecond, in 1/256 of a halving."""
+
+    error: int
+    slot: int
+    nanosecond: int
+
+
+CHAINS: Final = (Weights(128, 512, 64), Weights(32, 256, 32))
+
+
+class StochasticSession(SearchSession):
+    tier: ClassVar[str] = "stochastic"
+
+    @property
+    def proposer(self) -> str:
+        return f"{self.tier}:seed={self.settings.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Proposals per window, all chains together."""
+        return self.settings.budget or _STEPS_BY_EFFORT[self.settings.effort]
+
+    def windows(self) -> Iterator[Window]:
+        """Whole runs where they are short enough, else overlapping pieces of them."""
+        for label, start, stop in runs(self.function):
+            if stop - start < _SHORTEST_WINDOW:
+                continue
+            last = max(start, stop - LONGEST_WINDOW)
+            starts = [*range(start, last, _STRIDE), last]
+            for at in starts:
+                yield Window(label, at, min(at + LONGEST_WINDOW, stop))
+
+    def is_worth_it(self, window: SearchWindow) -> bool:
+        return self.steps > 0
+
+    def candidates(self, search: WindowSearch) -> list[Program]:
+        found: list[Program] = []
+        for number, weights in enumerate(CHAINS):
+            settings = _engine.ChainSettings()
+            settings.seed = self.settings.seed * len(CHAINS) + number
+            settings.steps = self.steps // len(CHAINS)
+            settings.error_weight, settings.slot_weight = weights.error, weights.slot
+            settings.nanosecond_weight, settings.keep = weights.nanosecond, _KEPT
+            settings.never_slower = self.settings.goal != "size"
+            found += [program for program in search.chain(settings) if program not in found]
+        return sorted(found, key=lambda program: sum(insn.slots for insn in program))
+
+    def why(self, window: SearchWindow, after: Program) -> str:
+        return f"a random walk found {len(after)} instructions for {len(window.insns)}"
