@@ -15,7 +15,7 @@ from verifier_model.contracts.helpers import HELPERS
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`arguments`: those of r1 to r5 whose values the function may look at; `changes_packet`: it may move the packet."""
+    """`arguments`: those of r1 to r5 that the function may look at; `changes_packet`: it may move the packet."""
 
     arguments: tuple[int, ...]
     changes_packet: bool
