@@ -1,0 +1,26 @@
+"""How much work one proof may cost.  All limits count steps, never seconds (DESIGN.md, promise 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`solver_steps` is z3's resource limit for one query.  `alias_tests` bounds the pairs of addresses in one region
+    that may or may not be equal and so need a case distinction.  `samples` counts the random initial states that are
+    tried before the solver is asked; `seed` feeds them.
+    """
+
+    solver_steps: int = 2_000_000
+    alias_tests: int = 4096
+    samples: int = 6
+    seed: int = 1
+
+
+DEFAULT: Final = Limits()
+
+
+class TooHardError(Exception):
+    """A limit was reached or a construct is not modelled; the text is the verdict's reason."""

@@ -1,0 +1,213 @@
+"""The door's question: does `after` refine `before`?  Simplify, try random states, ask the solver, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from verifier_model.bpf.demand import ALL_BITS
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import Kind
+from verifier_model.prover import events as ev
+from verifier_model.prover.counterexample import (
+    Assignment,
+    ModelState,
+    Sample,
+    describe,
+    first_difference,
+    member,
+    start_roots,
+)
+from verifier_model.prover.encode import execute
+from verifier_model.prover.entry import WORD, Entry
+from verifier_model.prover.evaluate import evaluate
+from verifier_model.prover.events import Check, Comparison, DifferentShapeError
+from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
+from verifier_model.prover.memory import AliasBudget, Place
+from verifier_model.prover.run import Run
+from verifier_model.prover.simplify import SimplifyingTerms
+from verifier_model.prover.smt_algebra import Query
+from verifier_model.prover.terms import Term, Terms, mask
+from verifier_model.verdict import Counterexample, Obligation, Status, Verdict
+
+CONTRADICTION = "assumptions contradict each other"
+
+
+def prove(obligation: Obligation, limits: Limits = DEFAULT) -> Verdict:
+    """PROVED only if `after` shows what `before` shows from every state that satisfies the entry facts."""
+    try:
+        return _prove(obligation, limits)
+    except TooHardError as error:
+        return _unknown(str(error))
+
+
+def smtlib(obligation: Obligation, limits: Limits = DEFAULT) -> str:
+    """The whole query as SMT-LIB 2 text, built without any simplification; "unsat" is the proof.
+
+    Raises ValueError when there is no such query, because the prover cannot model the two programs event by event.
+    """
+    try:
+        problem = _encode(obligation, Entry(Terms(), obligation.entry), limits)
+        return _query(problem, problem.checks, limits).smtlib()
+    except (TooHardError, DifferentShapeError) as error:
+        raise ValueError(str(error)) from error
+
+
+@dataclass
+class Problem:
+    """Two runs from one entry, and what must be equal."""
+
+    obligation: Obligation
+    entry: Entry
+    before: Run
+    after: Run
+    checks: list[Check]
+    assumptions: list[Term]
+
+
+def _unknown(reason: str) -> Verdict:
+    return Verdict(Status.UNKNOWN, reason)
+
+
+def _plain(insns: tuple[Insn, ...]) -> list[tuple[Insn, object]]:
+    return [(insn.without_origin(), insn.origin.core) for insn in insns]
+
+
+def _prove(obligation: Obligation, limits: Limits) -> Verdict:
+    entry = Entry(SimplifyingTerms(), obligation.entry)
+    if not _is_satisfiable(entry, limits):
+        return _unknown(CONTRADICTION)
+    if _plain(obligation.before) == _plain(obligation.after):
+        return Verdict(Status.PROVED, method="identical")
+    try:
+        problem = _encode(obligation, entry, limits)
+    except DifferentShapeError as error:
+        return _different_shape(entry, error, limits)
+    open_checks = [check for check in problem.checks if check.before is not check.after]
+    if not open_checks:
+        return Verdict(Status.PROVED, method="simplified")
+    return _decide(problem, open_checks, limits)
+
+
+def _decide(problem: Problem, checks: list[Check], limits: Limits) -> Verdict:
+    for number in range(limits.samples):
+        verdict = _refuted(problem, checks, Sample(number, limits.seed, problem.entry.bounds))
+        if verdict is not None:
+            return verdict
+    answer = _query(problem, checks, limits).solve(limits)
+    if answer is None:
+        return Verdict(Status.PROVED, method="solver")
+    if isinstance(answer, str):
+        return _unknown(answer)
+    verdict = _refuted(problem, checks, ModelState(answer))
+    return verdict if verdict is not None else _unknown("model not confirmed by evaluation")
+
+
+def _refuted(problem: Problem, checks: list[Check], state: Assignment) -> Verdict | None:
+    roots = start_roots(problem.entry)
+    difference = first_difference(checks, problem.assumptions, roots, state)
+    if difference is None:
+        return None
+    if _relates_context_widths(problem):
+        return _unknown("context loads of different widths are not related to each other")
+    calls = sum(event.shape[0] == "call" for event in problem.before.events)
+    return Verdict(
+        Status.REFUTED, counterexample=describe(problem.entry, difference, calls, problem.obligation.unit.byte_order)
+    )
+
+
+def _relates_context_widths(problem: Problem) -> bool:
+    """Were overlapping context bytes read by loads of different shape?  The model takes those for unrelated."""
+    loads = sorted(problem.before.context_loads | problem.after.context_loads)
+    return any(
+        epoch == other_epoch and off < other_off + other_size and other_off < off + size
+        for index, (epoch, off, size) in enumerate(loads)
+        for other_epoch, other_off, other_size in loads[:index]
+    )
+
+
+def _different_shape(entry: Entry, error: DifferentShapeError, limits: Limits) -> Verdict:
+    """Any state at all is a counterexample to runs whose events do not correspond."""
+    if error.is_kept:
+        return _unknown(str(error))
+    state = Sample(0, limits.seed, entry.bounds)
+    registers = tuple(_value(value.term, state) for value in entry.registers)
+    return Verdict(Status.REFUTED, counterexample=Counterexample(registers, (), (), str(error)))
+
+
+def _value(term: Term, state: Assignment) -> int:
+    return evaluate([term], state.variable, state.initial_byte)[term.id]
+
+
+def _query(problem: Problem, checks: list[Check], limits: Limits) -> Query:
+    terms = problem.entry.terms
+    goals = [terms.not_(terms.eq(check.before, check.after)) for check in checks]
+    return Query(terms, problem.assumptions, goals, limits.alias_tests)
+
+
+def _is_satisfiable(entry: Entry, limits: Limits) -> bool:
+    """Is there an initial state at all?  Facts bound single variables, so each can be looked at by itself."""
+    if all(member(tuple(scalars), 0) is not None for _, scalars in entry.bounds.values()):
+        return True
+    answer = Query(entry.terms, entry.assumptions(), [entry.terms.const(1, 1)], 0).solve(limits)
+    if isinstance(answer, str):
+        raise TooHardError(answer)
+    return answer is not None
+
+
+# ---- the two runs ----
+
+
+def _encode(obligation: Obligation, entry: Entry, limits: Limits) -> Problem:
+    budget = AliasBudget(limits.alias_tests)
+    before = Run(obligation, entry, "before", budget)
+    execute(before, obligation.before)
+    comparison = Comparison()
+    after = Run(obligation, entry, "after", budget, script=before.events, comparison=comparison)
+    execute(after, obligation.after)
+    _compare_control(before, after, comparison)
+    _compare_ends(obligation, before, after, comparison)
+    return Problem(obligation, entry, before, after, comparison.checks, entry.assumptions())
+
+
+def _compare_control(before: Run, after: Run, comparison: Comparison) -> None:
+    old, new = before.control, after.control
+    assert old is not None and new is not None
+    jumps = ("falls", "jumps")
+    if old.kind != new.kind and not (old.kind in jumps and new.kind in jumps):
+        raise DifferentShapeError(f"the window {old.kind} before, {new.kind} after", "may_goto" in (old.kind, new.kind))
+    if old.kind == "may_goto" and old.target != new.target:
+        raise DifferentShapeError("the target of may_goto changed", is_kept=True)
+    if old.kind in jumps and old.target == new.target:
+        comparison.same(f"jump to {old.target}", old.taken, new.taken)
+    elif old.kind in jumps:
+        never = before.terms.const(1, 0)
+        comparison.same(f"jump to {new.target}", never, new.taken)
+        comparison.same(f"jump to {old.target}", old.taken, never)
+
+
+def _compare_ends(obligation: Obligation, before: Run, after: Run, comparison: Comparison) -> None:
+    terms, demand = before.terms, obligation.demand
+    is_exit = obligation.before[-1:] != () and obligation.before[-1].kind is Kind.EXIT
+    for number, (old, new) in enumerate(zip(before.registers, after.registers, strict=True)):
+        bits = demand.regs[number]
+        if number == 0 and is_exit and not obligation.function.returns_void:
+            bits = ALL_BITS
+        kept = terms.const(WORD, bits)
+        if bits:
+            comparison.same(f"r{number}", terms.and_(old.term, kept), terms.and_(new.term, kept))
+    comparison.region(" at the end", ev.PACKET, None, before.memories(), after.memories())
+    for key in sorted({*before.memory, *after.memory}, key=repr):
+        if key not in (ev.PACKET, ev.stack_key(0)):
+            comparison.region(" at the end", key, None, before.memories(), after.memories())
+    places = _demanded_stack(obligation, before, after)
+    comparison.region(" at the end", ev.stack_key(0), places, before.memories(), after.memories())
+
+
+def _demanded_stack(obligation: Obligation, before: Run, after: Run) -> tuple[Place, ...]:
+    """Demanded bytes of the current frame that either program may have written."""
+    key, top = ev.stack_key(0), before.entry.frame_pointer
+    demanded = [Place(top, off & mask(WORD)) for off in sorted(obligation.demand.stack)]
+    written = dict.fromkeys((*before.region(key).written(), *after.region(key).written()))
+    if any(place.base is not top for place in written):
+        return tuple(demanded)
+    return tuple(place for place in demanded if place in written)

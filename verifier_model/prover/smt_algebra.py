@@ -1,0 +1,150 @@
+"""Terms in z3: one fresh context per query, so that no earlier proof can change an answer or its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import z3
+
+from verifier_model.prover.limits import Limits, TooHardError
+from verifier_model.prover.terms import Term, Terms, linear_data, reachable
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A state in which they differ: values of variables by term id, and of initial bytes by region and address."""
+
+    variables: dict[int, int]
+    bytes: dict[tuple[Hashable, int], int]
+
+
+@dataclass
+class Query:
+    """Is there a state that satisfies all `assumptions` and at least one of `goals` (terms of one bit)?
+
+    Initial bytes become variables; two in one region are equal when their addresses are (Ackermann's reduction), so the
+    whole query stays within quantifier-free bit vectors.
+    """
+
+    terms: Terms
+    assumptions: list[Term]
+    goals: list[Term]
+    alias_tests: int
+    context: z3.Context = field(default_factory=z3.Context)
+    _lowered: dict[int, Any] = field(default_factory=dict)
+    _nodes: list[Term] = field(default_factory=list)
+
+    def solver(self) -> z3.Solver:
+        """A fresh solver that holds the query; raises TooHardError when memory needs too many case distinctions."""
+        solver = z3.SolverFor("QF_BV", ctx=self.context)
+        for term in [*self.assumptions, *self._same_bytes()]:
+            solver.add(self._is_true(term))
+        solver.add(z3.Or([self._is_true(goal) for goal in self.goals] + [z3.BoolVal(False, self.context)]))
+        return solver
+
+    def _is_true(self, term: Term) -> Any:
+        return self.lower(term) == z3.BitVecVal(1, 1, self.context)
+
+    def _same_bytes(self) -> Iterable[Term]:
+        """Equal addresses in one region hold equal bytes, for every pair that the query mentions."""
+        reads: dict[Hashable, list[Term]] = {}
+        for term in reachable([*self.assumptions, *self.goals]):
+            if term.op == "init":
+                reads.setdefault(term.data, []).append(term)
+        terms, tests, result = self.terms, 0, []
+        for same_region in reads.values():
+            for i, a in enumerate(same_region):
+                for b in same_region[:i]:
+                    is_same = terms.eq(a.args[0], b.args[0])
+                    if is_same.constant == 0 or self._apart(a.args[0], b.args[0]):
+                        continue
+                    tests += 1
+                    if tests > self.alias_tests:
+                        raise TooHardError("too many addresses may alias")
+                    result.append(terms.or_(terms.not_(is_same), terms.eq(a, b)))
+        return result
+
+    def _apart(self, a: Term, b: Term) -> bool:
+        """Do two addresses differ by a non-zero constant?"""
+        (base_a, off_a), (base_b, off_b) = self.terms.split(a), self.terms.split(b)
+        return base_a is base_b and off_a != off_b
+
+    def lower(self, root: Term) -> Any:
+        """The z3 term of a node."""
+        if root.id not in self._lowered:
+            for term in reachable([root]):
+                if term.id not in self._lowered:
+                    self._lowered[term.id] = self._lower_node(term)
+                    if term.op in ("var", "init"):
+                        self._nodes.append(term)
+        return self._lowered[root.id]
+
+    def _lower_node(self, term: Term) -> Any:
+        args = [self._lowered[arg.id] for arg in term.args]
+        context = self.context
+        if term.op in ("var", "init"):
+            return z3.BitVec(f"{term.op}{term.id}", term.width, context)
+        if term.op == "const":
+            return z3.BitVecVal(term.constant, term.width, context)
+        if term.op == "slice":
+            assert isinstance(term.data, int)
+            return z3.Extract(term.data + term.width - 1, term.data, args[0])
+        if term.op == "concat":
+            return z3.Concat(*reversed(args))
+        if term.op == "sext":
+            return z3.SignExt(term.width - term.args[0].width, args[0])
+        if term.op == "ite":
+            return z3.If(args[0] == z3.BitVecVal(1, 1, context), args[1], args[2])
+        if term.op == "linear":
+            constant, coefficients = linear_data(term)
+            weighted = [c * arg if c != 1 else arg for c, arg in zip(coefficients, args, strict=True)]
+            return sum(weighted[1:], weighted[0]) + z3.BitVecVal(constant, term.width, context)
+        result = _OPERATIONS[term.op](*args)
+        if isinstance(result, z3.BoolRef):
+            return z3.If(result, z3.BitVecVal(1, 1, context), z3.BitVecVal(0, 1, context))
+        return result
+
+    def solve(self, limits: Limits) -> Model | str | None:
+        """A model, None when there is none, or the solver's reason for not knowing."""
+        solver = self.solver()
+        solver.set("rlimit", limits.solver_steps)
+        solver.set("random_seed", 0)
+        answer = solver.check()
+        if answer == z3.unsat:
+            return None
+        if answer != z3.sat:
+            return f"solver: {solver.reason_unknown()}"
+        return self._model(solver.model())
+
+    def _model(self, model: z3.ModelRef) -> Model:
+        def value(term: Term) -> int:
+            return int(model.eval(self.lower(term), model_completion=True).as_long())
+
+        variables = {term.id: value(term) for term in self._nodes if term.op == "var"}
+        memory = {(term.data, value(term.args[0])): value(term) for term in self._nodes if term.op == "init"}
+        return Model(variables, memory)
+
+    def smtlib(self) -> str:
+        """The query as SMT-LIB 2 text; "unsat" means that no state tells the two programs apart."""
+        return "(set-logic QF_BV)\n" + str(self.solver().sexpr()) + "(check-sat)\n"
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "mul": lambda a, b: a * b,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+    "not": lambda a: ~a,
+    "shl": lambda a, b: a << b,
+    "lshr": z3.LShR,
+    "ashr": lambda a, b: a >> b,
+    "udiv": z3.UDiv,
+    "urem": z3.URem,
+    "sdiv": lambda a, b: a / b,
+    "srem": z3.SRem,
+    "eq": lambda a, b: a == b,
+    "ult": z3.ULT,
+    "slt": lambda a, b: a < b,
+}
