@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from verifier_model.bpf.demand import (
@@ -11,6 +12,7 @@ from verifier_model.bpf.demand import (
     Demand,
     StackAccess,
 )
+from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point, Unit
@@ -64,14 +66,32 @@ class Facts:
     def stack_access(self, point: Point) -> StackAccess:
         """Which bytes of the function's own frame the instruction may read, and which it overwrites for certain."""
         insn = self.function.block(point.label).insns[point.at]
-        if not insn.row.is_memory_access and insn.kind is not Kind.CALL:
-            return NO_STACK_ACCESS
         state = self._at(point)
-        if state is None or self.incomplete is not None or insn.origin.core:
+        if (state is None or self.incomplete is not None) and _may_touch_stack(insn):
+            return ANY_STACK_ACCESS
+        return NO_STACK_ACCESS if state is None else self._access_in(insn, state)
+
+    def _access_in(self, insn: Insn, state: State) -> StackAccess:
+        if not _may_touch_stack(insn):
+            return NO_STACK_ACCESS
+        if insn.origin.core:
             return ANY_STACK_ACCESS
         if insn.kind is Kind.CALL:
             return call_stack_access(state, call_effects(insn, state, self.unit, self.function))
         return insn_stack_access(insn, state)
+
+    def stack_accesses(self, point: Point, insns: Sequence[Insn]) -> list[StackAccess]:
+        """The same for instructions that would run, in a straight line, from the point on."""
+        state = self._at(point)
+        if state is None or self.incomplete is not None:
+            return [ANY_STACK_ACCESS] * len(insns)
+        env = Environment(self.unit, self.function, first_id=_REPLAY_IDS << 1)
+        accesses = []
+        for insn in insns:
+            accesses.append(self._access_in(insn, state))
+            if not insn.row.is_block_end:
+                state = step(env, insn, state)
+        return accesses
 
     def demand_after(self, point: Point) -> Demand:
         """What may still be looked at once the instruction at the point has run."""
@@ -109,6 +129,10 @@ class Facts:
                 state = step(env, insn, state)
             states.append(state)
         return states
+
+
+def _may_touch_stack(insn: Insn) -> bool:
+    return insn.row.is_memory_access or insn.kind is Kind.CALL
 
 
 def analyse(unit: Unit, function: Function) -> Facts:
