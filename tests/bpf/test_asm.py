@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from random_insns import random_insn
 
+from tests.bpf.random_insns import random_insn
 from verifier_model.bpf.asm import AsmError, parse_function, parse_insns, print_function, print_insn
 from verifier_model.bpf.asm_forms import FORMS
 from verifier_model.bpf.insn import Insn, Ref, RefKind, label, make

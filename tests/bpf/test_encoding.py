@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from random_insns import random_insn
 
+from tests.bpf.random_insns import random_insn
 from verifier_model.bpf.asm import print_insn
 from verifier_model.bpf.insn import (
     ByteOffset,

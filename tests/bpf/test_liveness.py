@@ -15,7 +15,7 @@ from verifier_model.bpf.demand import ALL_BITS, ANY_STACK_ACCESS, Demand, StackA
 from verifier_model.bpf.demanded_bits import alu_demand, branch_demand, reads_dst
 from verifier_model.bpf.insn import Insn, Origin
 from verifier_model.bpf.isa import ROWS, Kind, Operand, Row
-from verifier_model.bpf.liveness import Liveness, liveness, syntactic_access
+from verifier_model.bpf.liveness import Liveness, demand_before, liveness, syntactic_access
 from verifier_model.bpf.unit import Function, Point
 
 SEED = 2505
@@ -346,6 +346,20 @@ def test_whole_programs_do_not_notice_undemanded_state() -> None:
         rest = insns[at:]
         assert _observe(rest, registers, stack) == _observe(rest, other, scrambled), f"seed {SEED}:\n{text}\nat {at}"
     assert freed > 300 * 64
+
+
+def test_demand_of_a_straight_run_is_the_demand_of_the_function() -> None:
+    rng = random.Random(SEED + 1)
+    for _ in range(50):
+        lines = [_random_line(rng) for _ in range(rng.randrange(1, 10))]
+        function = parse_function("\n".join([*lines, "exit"]))
+        live = analyse(function)
+        insns = function.blocks[0].insns
+        start = rng.randrange(len(insns) + 1)
+        stop = rng.randrange(start, len(insns) + 1)
+        accesses = [syntactic_access(insn) for insn in insns[start:stop]]
+        end = live.before(Point("B0", stop))
+        assert demand_before(insns[start:stop], accesses, end) == live.before(Point("B0", start)), f"seed {SEED + 1}"
 
 
 def test_a_liveness_that_forgets_one_byte_is_caught() -> None:
