@@ -1,0 +1,156 @@
+"""The one door through which a proposal enters: cost, level, local safety, proof (DESIGN.md, The trust wall).
+
+Everything that proposes is outside the wall; whatever comes out of `Door.ask` accepted has been `PROVED` under the facts
+of the very function it is applied to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from synth import cost
+from synth.rewrite import Rewrite
+from synth.settings import Settings
+from verifier_model.bpf.demand import Demand
+from verifier_model.bpf.insn import FRAME_POINTER, Insn
+from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.local import local_safety
+from verifier_model.domains.registers import Register
+from verifier_model.domains.state import State
+from verifier_model.facts import Facts
+from verifier_model.prover import prove
+from verifier_model.verdict import Obligation, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`verdict` is None when the proposal was turned down, for `refusal`, before the prover was asked."""
+
+    verdict: Verdict | None = None
+    refusal: str = ""
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.verdict is not None and self.verdict.is_proved
+
+
+Key = tuple[object, ...]
+
+
+class Door:
+    """Asks in the order of price and remembers what the prover said; one door per function and run."""
+
+    def __init__(self, unit: Unit, settings: Settings, prices: cost.CostTable | None = None) -> None:
+        self.unit = unit
+        self.settings = settings
+        self.prices = prices or cost.table()
+        self.verdicts: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self._asked: dict[Key, Answer] = {}
+
+    def ask(self, function: Function, facts: Facts, rewrite: Rewrite) -> Answer:
+        refusal = self._price_refusal(rewrite) or self._level_refusal(rewrite)
+        if refusal:
+            return self._refuse(refusal)
+        obligation = canonical(obligation_of(function, facts, rewrite, self.unit))
+        key = _key(obligation)
+        answer = self._asked.get(key)
+        if answer is None:
+            answer = self._asked[key] = self._decide(obligation)
+        return answer
+
+    def _decide(self, obligation: Obligation) -> Answer:
+        danger = local_safety(obligation)
+        if danger is not None:
+            return self._refuse(f"unsafe: {danger}")
+        verdict = prove(obligation)
+        self.verdicts[verdict.status.value] += 1
+        return Answer(verdict)
+
+    def _refuse(self, refusal: str) -> Answer:
+        self.refusals[refusal] += 1
+        return Answer(refusal=refusal)
+
+    def _price_refusal(self, rewrite: Rewrite) -> str:
+        """Why the goal forbids the rewrite, "" when it may come in (DESIGN.md, promise 4)."""
+        slower = cost.latency(rewrite.after, self.prices) > cost.latency(rewrite.before, self.prices)
+        longer = rewrite.slots_saved < 0
+        if longer and self.settings.goal != "latency":
+            return "goal: more slots"
+        if slower and self.settings.goal != "size":
+            return "goal: slower"
+        return ""
+
+    def _level_refusal(self, rewrite: Rewrite) -> str:
+        allowed = max([self.unit.cpu_level, *(insn.row.level for insn in rewrite.before)])
+        too_new = any(insn.row.level > allowed for insn in rewrite.after)
+        return "level: instruction above the object's -mcpu" if too_new else ""
+
+
+def obligation_of(function: Function, facts: Facts, rewrite: Rewrite, unit: Unit) -> Obligation:
+    """The question that decides the rewrite, under the facts of `function`."""
+    window = rewrite.window
+    entry = facts.before(Point(window.label, window.start))
+    demand = facts.demand_after(Point(window.label, window.stop - 1))
+    return Obligation(rewrite.before, rewrite.after, entry, demand, unit, function)
+
+
+def canonical(obligation: Obligation) -> Obligation:
+    """The same question with everything left out that no instruction of it mentions, and identities renumbered.
+
+    Weakening the entry (a register that neither side names becomes unknown) keeps a proof valid; renumbering keeps the
+    pattern of equal and different identities.  Equal questions of different rounds then have equal keys.
+    """
+    insns = (*obligation.before, *obligation.after)
+    named = {FRAME_POINTER}
+    for insn in insns:
+        named |= mentioned(insn)
+    renumber = _Renumbering()
+    regs = tuple(
+        renumber.register(register) if index in named else Register.unknown()
+        for index, register in enumerate(obligation.entry.regs)
+    )
+    stack = {
+        off: slot if slot.spill is None else replace(slot, spill=renumber.register(slot.spill))
+        for off, slot in sorted(obligation.entry.stack.items())
+    }
+    return replace(
+        obligation,
+        before=tuple(insn if insn.origin.core else insn.without_origin() for insn in obligation.before),
+        after=tuple(insn if insn.origin.core else insn.without_origin() for insn in obligation.after),
+        entry=State(regs, stack),
+        demand=Demand(obligation.demand.regs, obligation.demand.stack),
+    )
+
+
+def _key(obligation: Obligation) -> Key:
+    """Equal for equal questions about one object; the function counts only by its name and program type."""
+    entry, function = obligation.entry, obligation.function
+    stack = tuple(entry.stack.items())
+    return (obligation.before, obligation.after, entry.regs, stack, obligation.demand, function.name)
+
+
+def mentioned(insn: Insn) -> set[int]:
+    """Registers that the instruction may read or write; calls name r0 to r5."""
+    if insn.row.kind.value == "call":
+        return {0, 1, 2, 3, 4, 5}
+    regs = {field for name, field in (("dst", insn.dst), ("src", insn.src)) if name in insn.row.uses}
+    if insn.row.kind.value in ("exit", "atomic", "legacy_load"):
+        regs |= {0, 1, 2, 3, 4, 5, 6}
+    return regs
+
+
+class _Renumbering:
+    """Maps identities to 1, 2, ... in the order of first use, apart for variable parts and for bases."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, int], int] = {}
+
+    def register(self, register: Register) -> Register:
+        return replace(register, id=self._of("id", register.id), base=self._of("base", register.base))
+
+    def _of(self, name: str, number: int) -> int:
+        if number == 0:
+            return 0
+        return self._ids.setdefault((name, number), len(self._ids) + 1)

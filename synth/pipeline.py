@@ -1,0 +1,288 @@
+"""From proposals to a better unit: rounds of proposals, the door, the whole-function check, the gate.
+
+Soundness of a batch.  Each rewrite of a batch is proved under the facts of the function as it was before the batch.  Two of
+them compose when neither replacement reads a register bit or stack byte that the original program no longer needed there
+(`composition.reads_no_more`): then every value it reads is one that the other rewrites were proved to preserve, and what it
+demands of the code before it is no more than what that code was proved to deliver.  A replacement that reads more than that
+goes alone, and the facts are derived anew after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from synth import cost
+from synth.composition import reads_no_more
+from synth.door import Door
+from synth.proposers import Proposer, proposers
+from synth.record import FunctionRecord, Record, RewriteRecord
+from synth.rewrite import Rewrite, apply
+from synth.settings import Settings
+from verifier_model.bpf.asm import print_function, print_insn
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker import Report, check
+from verifier_model.facts import Facts, analyse
+
+Gate = Callable[[Unit], str | None]
+"""Asks about a whole unit; None means accepted, else why not."""
+
+MOST_ROUNDS = 60
+MOST_BANS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rewrite in the order of application, the function after it, and how it was proved."""
+
+    rewrite: Rewrite
+    method: str
+    function: Function
+
+
+@dataclass(slots=True)
+class Run:
+    """The optimisation of one function: its current form and how it came about."""
+
+    unit: Unit
+    settings: Settings
+    original: Function
+    door: Door
+    numbered: int  # accepted rewrites of the functions before this one, K2_FIRST and K2_LAST count on
+    passed_over: int = 0  # rewrites left out because their number is outside K2_FIRST..K2_LAST
+    current: Function = field(init=False)
+    steps: list[Step] = field(default_factory=list)
+    banned: set[tuple[str, tuple[Insn, ...], tuple[Insn, ...]]] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    most_processed: int = 0
+    kept_reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.current = self.original
+
+    def optimise(self) -> None:
+        reason = self._closed_reason()
+        if reason:
+            self.kept_reason = reason
+            return
+        self.seen.add(print_function(self.original))
+        tiers = proposers(self.settings)
+        rounds, tier = 0, 0
+        while tier < len(tiers) and rounds < MOST_ROUNDS:
+            rounds += 1
+            tier = 0 if self._round(tiers[tier]) else tier + 1
+        if not self.steps and not self.kept_reason:
+            self.kept_reason = "nothing better was found and proved"
+
+    def _closed_reason(self) -> str:
+        if self.original.untouchable:
+            return self.original.untouchable
+        if self.settings.skips_function(self.original.name, self.original.section):
+            return "skipped by the user"
+        if not self.settings.active_tiers:
+            return "every tier is switched off"
+        report = check(self.unit, self.original)
+        if report.rejection is not None:
+            return f"the model does not accept clang's own code: {report.rejection}"
+        self.most_processed = report.processed
+        return ""
+
+    def _round(self, proposer: Proposer) -> bool:
+        """One batch of one tier; was anything changed?"""
+        facts = analyse(self.unit, self.current)
+        batch = self._gather(proposer, facts)
+        while batch:
+            steps = self._applied(batch)
+            after = steps[-1].function
+            culprit = self._culprit(steps)
+            if culprit is None:
+                text = print_function(after)
+                if text in self.seen:
+                    return False
+                self.seen.add(text)
+                self.steps.extend(steps)
+                self.current = after
+                self.unit = self.unit.with_function(after)
+                return True
+            self._ban(steps[culprit].rewrite)
+            batch = [entry for entry in batch if entry[0] != steps[culprit].rewrite]
+        return False
+
+    def _gather(self, proposer: Proposer, facts: Facts) -> list[tuple[Rewrite, str]]:
+        batch: list[tuple[Rewrite, str]] = []
+        taken: set[Point] = set()
+        session = proposer(self.current, facts, self.unit, self.settings)
+        for rewrite in session:
+            points = {Point(rewrite.window.label, at) for at in range(rewrite.window.start, rewrite.window.stop)}
+            if points & taken or self._key(rewrite) in self.banned:
+                continue
+            answer = self.door.ask(self.current, facts, rewrite)
+            if not answer.is_accepted or answer.verdict is None:
+                if answer.verdict is not None and answer.verdict.counterexample is not None:
+                    session.feed(rewrite, answer.verdict.counterexample)
+                continue
+            if not self.settings.allows_rewrite(self._next_number(len(batch))):
+                self.passed_over += 1
+                self.banned.add(self._key(rewrite))
+                continue
+            method = answer.verdict.method
+            if reads_no_more(rewrite, facts):
+                batch.append((rewrite, method))
+                taken |= points
+            elif not batch:
+                return [(rewrite, method)]
+        return batch
+
+    def _next_number(self, pending: int) -> int:
+        return self.numbered + self.passed_over + len(self.steps) + pending + 1
+
+    def _applied(self, batch: list[tuple[Rewrite, str]]) -> list[Step]:
+        """The batch applied from each block's end to its start, so that no window moves before its turn."""
+        order = {block.label: index for index, block in enumerate(self.current.blocks)}
+        function, steps = self.current, []
+        for rewrite, method in sorted(batch, key=lambda e: (order[e[0].window.label], -e[0].window.start)):
+            function = apply(function, _with_present_records(function, rewrite))
+            steps.append(Step(rewrite, method, function))
+        return steps
+
+    def _culprit(self, steps: list[Step]) -> int | None:
+        """Index of the first step whose function the check refuses where the one before passed; None when all is well.
+
+        Found by bisection: one check when the batch is fine, log2 of it more when it is not.
+        """
+        if self._is_acceptable(steps[-1].function):
+            return None
+        low, high = 0, len(steps) - 1  # the answer is in low..high
+        while low < high:
+            middle = (low + high) // 2
+            if self._is_acceptable(steps[middle].function):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _is_acceptable(self, function: Function) -> bool:
+        report: Report = check(self.unit.with_function(function), function)
+        return report.rejection is None and report.processed <= self.most_processed
+
+    def _ban(self, rewrite: Rewrite) -> None:
+        self.door.refusals["check: refused as part of the whole function"] += 1
+        self.banned.add(self._key(rewrite))
+
+    @staticmethod
+    def _key(rewrite: Rewrite) -> tuple[str, tuple[Insn, ...], tuple[Insn, ...]]:
+        plain = tuple(insn.without_origin() for insn in rewrite.before)
+        return rewrite.window.label, plain, tuple(insn.without_origin() for insn in rewrite.after)
+
+    def record(self, first_number: int) -> FunctionRecord:
+        rewrites = tuple(
+            RewriteRecord(
+                number,
+                step.rewrite.proposer,
+                step.rewrite.why,
+                "\n".join(print_insn(insn) for insn in step.rewrite.before),
+                "\n".join(print_insn(insn) for insn in step.rewrite.after),
+                step.rewrite.slots_saved,
+                cost.latency(step.rewrite.before) - cost.latency(step.rewrite.after),
+                step.method,
+            )
+            for number, step in enumerate(self.steps, first_number)
+        )
+        return FunctionRecord(
+            self.original.name,
+            self.original.section,
+            self.original.slots,
+            self.current.slots,
+            _latency(self.original),
+            _latency(self.current),
+            rewrites,
+            self.kept_reason,
+            dict(sorted(self.door.verdicts.items())),
+            dict(sorted(self.door.refusals.items())),
+            print_function(self.original),
+            print_function(self.current),
+        )
+
+    def cut(self, count: int) -> None:
+        """Keep only the first `count` steps."""
+        del self.steps[count:]
+        self.current = self.steps[-1].function if self.steps else self.original
+
+
+def _with_present_records(function: Function, rewrite: Rewrite) -> Rewrite:
+    """The rewrite with `before` as it stands now: an earlier rewrite of the batch may have handed it a line record."""
+    window = rewrite.window
+    return replace(rewrite, before=function.block(window.label).insns[window.start : window.stop])
+
+
+def _latency(function: Function) -> int:
+    return cost.latency(insn for _, insn in function.insns())
+
+
+def optimise(unit: Unit, settings: Settings, gate: Gate | None = None) -> tuple[Unit, Record]:
+    """The unit with every function rewritten as far as proof, check and gate allow, and the record of it.
+
+    `gate` is asked about the whole result; what it refuses is bisected away.  A function that nobody may touch, or for
+    which nothing was found, comes back as the very same value.
+    """
+    runs: list[Run] = []
+    numbered = 0
+    for function in unit.functions:
+        run = Run(unit, settings, function, Door(unit, settings), numbered)
+        run.optimise()
+        numbered += len(run.steps) + run.passed_over
+        runs.append(run)
+        unit = unit.with_function(run.current)
+    word = _pass_gate(unit, runs, gate) if gate is not None else ""
+    for run in runs:
+        unit = unit.with_function(run.current)
+    records, number = [], 1
+    for run in runs:
+        records.append(run.record(number))
+        number += len(run.steps)
+    kept = Counter(run.kept_reason for run in runs if run.kept_reason)
+    return unit, Record(tuple(records), settings.digest, word, dict(sorted(kept.items())))
+
+
+def _pass_gate(unit: Unit, runs: list[Run], gate: Gate) -> str:
+    """Take steps back until the gate accepts; its word for the record.
+
+    Each function in turn keeps the longest prefix of its steps that the gate accepts, with the functions before it as
+    decided and those behind it as clang wrote them.
+    """
+    for run in runs:
+        unit = unit.with_function(run.current)
+    refusal = gate(unit)
+    if refusal is None:
+        return "accepted"
+    for run in runs:
+        unit = unit.with_function(run.original)
+    if gate(unit) is not None:
+        for run in runs:
+            run.cut(0)
+            run.kept_reason = "the kernel refuses clang's own object"
+        return f"refused as clang wrote it: {refusal}"
+    dropped = 0
+    for run in runs:
+        before = len(run.steps)
+        run.cut(_longest_accepted(unit, run, gate))
+        dropped += before - len(run.steps)
+        if before and not run.steps:
+            run.kept_reason = f"refused by the kernel: {refusal}"
+        unit = unit.with_function(run.current)
+    return f"accepted after {dropped} rewrites were taken back"
+
+
+def _longest_accepted(unit: Unit, run: Run, gate: Gate) -> int:
+    if not run.steps or gate(unit.with_function(run.current)) is None:
+        return len(run.steps)
+    low, high = 0, len(run.steps) - 1  # a prefix of `low` steps is accepted, the one of high + 1 is not
+    while low < high:
+        middle = (low + high + 1) // 2
+        if gate(unit.with_function(run.steps[middle - 1].function)) is None:
+            low = middle
+        else:
+            high = middle - 1
+    return low
