@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from verifier_model.bpf.concrete import alu, swapped, taken
+from verifier_model.bpf.concrete import INTEGERS, alu, swapped, taken, to_signed
 from verifier_model.bpf.isa import BY_NAME, ROWS, Kind, Row
 
 SEED = 2503
@@ -195,3 +195,41 @@ def test_alu_against_c_arithmetic(row: Row) -> None:
         a, b = _c(dst, row.width, signed), _c(src, row.width, signed)
         expected = _c(reference(row.width, a, b), row.width)
         assert alu(row, dst, src) == expected, f"seed {SEED}: {row.name} {dst:#x} {src:#x}"
+
+
+WIDTH = 4
+
+
+@pytest.mark.parametrize("row", [row for row in ALU_ROWS if not row.op.startswith("movsx")], ids=lambda row: row.name)
+def test_every_pair_of_four_bit_operands(row: Row) -> None:
+    """The meanings do not depend on the width, so at four bits they can be tried out completely."""
+    signed, reference = REFERENCE[row.op]
+    assert row.meaning is not None
+    for dst in range(1 << WIDTH):
+        for src in range(1 << WIDTH):
+            a, b = (to_signed(dst, WIDTH), to_signed(src, WIDTH)) if signed else (dst, src)
+            expected = reference(WIDTH, a, b) % (1 << WIDTH)
+            assert row.meaning(INTEGERS, WIDTH, (dst, WIDTH), (src, WIDTH)) == (expected, WIDTH), (row.name, dst, src)
+
+
+ORDERINGS: dict[str, Callable[[int, int], bool]] = {
+    "jeq": lambda a, b: a == b,
+    "jne": lambda a, b: a != b,
+    "jset": lambda a, b: a & b != 0,
+    "jgt": lambda a, b: a > b,
+    "jge": lambda a, b: a >= b,
+    "jlt": lambda a, b: a < b,
+    "jle": lambda a, b: a <= b,
+}
+BRANCH_ROWS = [row for row in ROWS if row.kind is Kind.BRANCH]
+
+
+@pytest.mark.parametrize("row", BRANCH_ROWS, ids=[row.name for row in BRANCH_ROWS])
+def test_every_comparison_of_four_bit_operands(row: Row) -> None:
+    signed = row.op.startswith("js") and row.op != "jset"
+    holds = ORDERINGS[row.op.replace("js", "j") if signed else row.op]
+    assert row.condition is not None
+    for dst in range(1 << WIDTH):
+        for src in range(1 << WIDTH):
+            a, b = (to_signed(dst, WIDTH), to_signed(src, WIDTH)) if signed else (dst, src)
+            assert row.condition(INTEGERS, WIDTH, (dst, WIDTH), (src, WIDTH)) == holds(a, b), (row.name, dst, src)
