@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import dead, memory, registers, values
+from synth.passes import dead, memory, rearrange, registers, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
     Pass("dead-code", "dead", "r1 = x; <r1 never read>  ==  <nothing>", dead.dead_code),
     Pass("recompute", "values", "r1 = u8[p]; r2 = u8[p+1]; r2 <<= 8; r2 |= r1  ==  r2 = u16[p]", values.recompute),
+    Pass("rearrange", "memory", "swap of 6 and 6 bytes by u16  ==  by u64, u32 and u16", rearrange.rearrange),
     Pass("merge-stores", "memory", "u32[p] = a; u32[p+4] = b  ==  u64[p] = a | b << 32", memory.merge_stores),
     Pass("store-immediate", "memory", "r1 = 7; u32[p] = r1  ==  u32[p] = 7", memory.store_immediate),
     Pass("substitute", "registers", "r2 = r10; r2 += -8; r1 = u64[r2]  ==  r1 = u64[r10-8]", registers.substitute),

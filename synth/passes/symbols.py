@@ -128,6 +128,8 @@ class SymbolicBlock:
         self.before = [Snapshot(regs)]
         for index, insn in enumerate(insns):
             self.before.append(self._step(index, insn, self.before[-1]))
+        for index in range(len(insns) - 1, -1, -1):
+            self._carry_back(index)
 
     # --- addresses ---
 
@@ -193,6 +195,32 @@ class SymbolicBlock:
         for reg in sorted(writes(insn)):
             regs[reg] = self._refined(regs[reg], following.regs[reg])
         return Snapshot(regs, memory)
+
+    def _carry_back(self, index: int) -> None:
+        """What is known of memory behind an instruction that did not change it was so before, too."""
+        insn, earlier, later = self._insns[index], self.before[index], self.before[index + 1]
+        if later.memory is earlier.memory:
+            return
+        new = {place: byte for place, byte in later.memory.items() if place not in earlier.memory}
+        if not new:
+            return
+        kind = insn.kind
+        if kind in (Kind.CALL, Kind.LEGACY_LOAD):
+            unchanged = self._called(index, new)
+        elif kind is Kind.ATOMIC:
+            unchanged = _without_family(new, _MAY_WRITE.get(self.access(index).root.region, frozenset()))
+        elif kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
+            address = self.access(index)
+            family = _MAY_WRITE.get(address.root.region, frozenset())
+            unchanged = {
+                place: byte
+                for place, byte in new.items()
+                if place.root.region not in family
+                or (place.root == address.root and not 0 <= place.off - address.off < insn.row.size)
+            }
+        else:
+            unchanged = new
+        earlier.memory = {**earlier.memory, **unchanged}
 
     def _byte_places(self, address: Address, size: int) -> list[Address]:
         """The places of a `size`-byte number's bytes, lowest byte first."""

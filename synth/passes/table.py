@@ -27,10 +27,11 @@ class Pass:
     in_block: BlockPass
 
     def propose(self, function: Function, facts: FactSource, unit: Unit, settings: Settings) -> Iterator[Rewrite]:
-        """Proposals for every reachable block, in the order of the layout."""
+        """Proposals for every reachable block in the order of the layout, in a block those that save most first."""
         if function.untouchable:
             return
         for block in function.blocks:
             view = BlockView(function, block, facts, unit)
             if block.insns and facts.is_reachable(view.point(0)):
-                yield from self.in_block(view, settings)
+                # Proposals overlap, and the first one that is proved takes the place.
+                yield from sorted(self.in_block(view, settings), key=lambda rewrite: -rewrite.slots_saved)

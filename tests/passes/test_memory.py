@@ -1,9 +1,8 @@
 """Stores: immediates and merging, each with a twin that differs in one thing and must be left alone."""
 
-from straight_line import demand, pointer, propose, replacement
-
 from synth.passes.dead import dead_code
 from synth.passes.memory import merge_stores, store_immediate
+from tests.passes.straight_line import demand, pointer, propose, replacement
 from verifier_model.domains.registers import Region
 
 PACKET = pointer(Region.PACKET, base=1, readable=64)
@@ -98,9 +97,13 @@ def test_copies_that_cross_stay() -> None:
     assert replacement(merge_stores, lines(crossed), demand(stack=ALL), r6=PACKET) is None
 
 
-def test_copy_without_a_free_register_stays() -> None:
-    every = demand(*range(11), stack=ALL)
-    assert replacement(merge_stores, lines(COPY), every, r6=PACKET) is None
+def test_copy_takes_a_register_that_is_free_there() -> None:
+    got = replacement(merge_stores, lines(COPY), demand(*range(11), stack=ALL), r6=PACKET)
+    assert got == "r1 = *(u64 *)(r6 +0); *(u64 *)(r10 -8) = r1; r1 = *(u32 *)(r6 +0)"
+    text = COPY.replace(
+        "r1 = *(u32 *)(r6 + 0); *(u32 *)(r10 - 8) = r1", "r0 = *(u32 *)(r6 + 0); *(u32 *)(r10 - 8) = r0"
+    )
+    assert replacement(merge_stores, lines(text), demand(*range(11), stack=ALL), r6=PACKET) is None
 
 
 def test_dead_code_goes_and_live_code_stays() -> None:

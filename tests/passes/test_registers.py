@@ -1,9 +1,9 @@
 """Copies, addresses and constants in registers; each case has a twin that must be left alone."""
 
 import pytest
-from straight_line import demand, pointer, propose, replacement
 
 from synth.passes.registers import coalesce, commute, fold_offset, immediate_operand, substitute
+from tests.passes.straight_line import demand, pointer, propose, replacement
 from verifier_model.domains.registers import Region
 
 PACKET = pointer(Region.PACKET, base=1, readable=64)

@@ -1,8 +1,7 @@
 """Register contents reached by a cheaper way; each case has a twin that differs in one thing and must be left alone."""
 
-from straight_line import demand, pointer, propose, replacement, scalar
-
 from synth.passes.values import recompute
+from tests.passes.straight_line import demand, pointer, propose, replacement, scalar
 from verifier_model.bpf.demand import Demand
 from verifier_model.domains.registers import Region
 
