@@ -1,7 +1,8 @@
 """Order and join of registers, stack slots and whole states: what exploration prunes with and what facts are made of.
 
-Ids mean something only inside one state.  A join therefore maps each pair of ids to one new id (two registers stay equal
-when they are equal on both sides), and the order asks for a map from the ids of the larger state to those of the smaller.
+Ids mean something only inside one state.  A join therefore maps each pair of ids to one new id (two registers stay
+equal when they are equal on both sides), and the order asks for a map from the ids of the larger state to those of the
+smaller.
 """
 
 from __future__ import annotations

@@ -47,8 +47,9 @@ class Frame:
 class State:
     """Registers r0 to r10 and the stack slots of the current frame, keyed by their offset from r10 (-8, -16, ...).
 
-    `callers`: the frames of the callers, innermost first; a stack pointer's `frame` counts frames up from the current one
-    (0: its own).  Empty also when they are not known.  `references`: ids of acquired objects that must be given back.
+    `callers`: the frames of the callers, innermost first; a stack pointer's `frame` counts frames up from the current
+    one (0: its own).  Empty also when they are not known.  `references`: ids of acquired objects that must be given
+    back.
     """
 
     regs: tuple[Register, ...]

@@ -1,4 +1,4 @@
-"""Tracked numbers: which bits of a w-bit value are known (the idea is kernel/bpf/tnum.c; here the width is a parameter).
+"""Tracked numbers: which bits of a w-bit value are known (kernel/bpf/tnum.c; here the width is a parameter).
 
 A tnum is a pair (value, mask): a mask bit of 1 means that the bit is unknown, and then the value's bit is 0.
 """
