@@ -1,7 +1,7 @@
 """Runs of stores whose bytes come from elsewhere in memory: copies, swaps, rotations, written anew with wide accesses.
 
 The stores of a run leave an image: for each byte where it comes from.  The run is replaced, at its last store, by loads
-of everything that is still needed and then stores that cover the image in ascending order.  A store may run over the end
+of everything still needed and then stores that cover the image in ascending order.  A store may run over the end
 of its piece when a later one repairs what it spoils (overshoot then repair, swaps with wide temporaries).
 """
 
