@@ -77,28 +77,29 @@ class WindowSearch:
         self.symbols = Symbols.of(window.insns)
         self._lanes = lanes
         self._numbers = Numbers(seed)
-        self._places = Places()
+        self.places = Places()
         self._original = self._translated(window.insns)
-        self._types = [self._places.type_of(fact, ("register", reg)) for reg, fact in enumerate(window.entry.regs)]
+        self._types = [self.places.type_of(fact, ("register", reg)) for reg, fact in enumerate(window.entry.regs)]
         self._spills = [
-            ((STACK_BYTES + off) // SLOT_SIZE, self._places.type_of(slot.spill, ("slot", off)))
+            ((STACK_BYTES + off) // SLOT_SIZE, self.places.type_of(slot.spill, ("slot", off)))
             for off, slot in sorted(window.entry.stack.items())
             if slot.spill is not None
         ]
         self._refs: list[Ref | None] = [load.ref for load in self.symbols.loads]
         self._symbol_types = [
-            self._places.type_of(symbol_fact(ref), ("symbol", at)) for at, ref in enumerate(self._refs)
+            self.places.type_of(symbol_fact(ref), ("symbol", at)) for at, ref in enumerate(self._refs)
         ]
         self._result_types = [
-            None if fact is None else self._places.type_of(fact, ("event", at))
+            None if fact is None else self.places.type_of(fact, ("event", at))
             for at, fact in enumerate(window.results)
         ]
-        if len(self._places.index) > _MOST_PLACES:
+        if len(self.places.index) > _MOST_PLACES:
             raise NoSearch("too many memory objects")
         self._events = self._find_events()
         self.domain = domain(window, self.symbols)
         self._drawn = self._draw(LANES)
         self._learnt: list[TestCase] = []
+        self.cases: list[TestCase] = []
         self.session = self._loaded([])
 
     def _translated(self, insns: Sequence[Insn]) -> list[EngineInsn]:
@@ -123,7 +124,7 @@ class WindowSearch:
                 region = types[src if insn.kind in LOAD_KINDS else dst][0]
                 if region < 0:
                     raise NoSearch("an access through what is not known to be a pointer")
-                if self._places.rules[region] & _SHARED:
+                if self.places.rules[region] & _SHARED:
                     found.append((at, region))
                 if insn.kind in LOAD_KINDS:
                     types[dst] = self._result_types[at] or _NUMBER
@@ -146,6 +147,7 @@ class WindowSearch:
             why = session.load(self._registers(cases), self._regions(cases, generous=True), self._lanes)
         if why:
             raise NoSearch(why)
+        self.cases = cases
         return session
 
     def _session(self, cases: Sequence[TestCase]) -> _engine.Session:
@@ -163,7 +165,7 @@ class WindowSearch:
         symbols = [(kind, [case.symbols[at] for case in cases]) for at, kind in enumerate(self._symbol_types)]
         session = _engine.Session(
             self._original,
-            self._places.rules,
+            self.places.rules,
             self._types,
             self._spills,
             bytes(initialised),
@@ -194,7 +196,7 @@ class WindowSearch:
         self, cases: Sequence[TestCase], generous: bool = False
     ) -> list[tuple[list[int], list[int], int, bytes]]:
         regions = []
-        for place in self._places.index:
+        for place in self.places.index:
             bases = [case.bases.get(place, 0) for case in cases]
             if place not in (STACK, PACKET) or place not in cases[0].images:
                 regions.append((bases, [0] * len(cases), 0, b""))
