@@ -78,7 +78,7 @@ class WindowSearch:
         self._lanes = lanes
         self._numbers = Numbers(seed)
         self.places = Places()
-        self._original = self._translated(window.insns)
+        self._original = self.translated(window.insns)
         self._types = [self.places.type_of(fact, ("register", reg)) for reg, fact in enumerate(window.entry.regs)]
         self._spills = [
             ((STACK_BYTES + off) // SLOT_SIZE, self.places.type_of(slot.spill, ("slot", off)))
@@ -102,7 +102,7 @@ class WindowSearch:
         self.cases: list[TestCase] = []
         self.session = self._loaded([])
 
-    def _translated(self, insns: Sequence[Insn]) -> list[EngineInsn]:
+    def translated(self, insns: Sequence[Insn]) -> list[EngineInsn]:
         found = [to_engine(insn, self.symbols) for insn in insns]
         if any(insn is None for insn in found):
             raise NoSearch("an instruction that the engine does not have")
@@ -219,7 +219,7 @@ class WindowSearch:
 
     def passes(self, candidate: Sequence[Insn]) -> bool:
         """Does the candidate agree with the window on every test?"""
-        return self.session.errors(self._translated(candidate)) == 0
+        return self.session.errors(self.translated(candidate)) == 0
 
     def enumerate(self, longest: int, budget: int, keep: int, never_slower: bool) -> list[tuple[Insn, ...]]:
         """Every replacement of up to `longest` instructions that passes the tests, cheapest first, at most `keep`."""

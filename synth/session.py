@@ -7,7 +7,7 @@ process: the same window met in the next round, or in another function, costs no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from synth.rewrite import Rewrite, Window
 from synth.search import NoSearch, WindowSearch
@@ -15,8 +15,10 @@ from synth.settings import Settings
 from synth.window import SearchWindow, search_window
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.facts import Facts
 from verifier_model.verdict import Counterexample
+
+if TYPE_CHECKING:
+    from verifier_model.facts import Facts
 
 _MOST_ROUNDS: Final = 6  # searches of one window, each with the counterexamples of those before
 _MOST_QUESTIONS: Final = 4  # candidates of one round that are proposed

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from synth.engine_link import SHAPES, is_symbol
 from synth.rewrite import Window
@@ -19,7 +19,9 @@ from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.domains.registers import SHARED, Region, Register
 from verifier_model.domains.state import StackSlot, State
-from verifier_model.facts import Facts
+
+if TYPE_CHECKING:  # the search itself needs no analysis, only its results
+    from verifier_model.facts import Facts
 
 ACCESS_KINDS: Final = LOAD_KINDS | STORE_KINDS
 EVENT_REGIONS: Final = SHARED | {Region.CTX}

@@ -351,6 +351,7 @@ NB_MODULE(_engine, m) {
       .def_rw("nanosecond_weight", &k2::ChainSettings::nanosecond_weight)
       .def_rw("keep", &k2::ChainSettings::keep)
       .def_rw("never_slower", &k2::ChainSettings::never_slower)
+      .def_rw("early_stop", &k2::ChainSettings::early_stop)
       .def_rw("operand_moves", &k2::ChainSettings::operand_moves)
       .def_rw("instruction_moves", &k2::ChainSettings::instruction_moves)
       .def_rw("nop_moves", &k2::ChainSettings::nop_moves)
