@@ -74,6 +74,8 @@ def layout(function: Function) -> Layout:
     return Layout(function, index, frozenset(label for label, count in ways.items() if count > 1))
 
 
+# The states met on the way to here, innermost first.
+Trail = tuple["Trail", State] | None
 Live = Callable[[Function, str], Demand]
 
 
@@ -116,17 +118,16 @@ class Explorer:
         self.entries: dict[Place, State] = {}
         self._layouts: dict[str, Layout] = {}
         self._meetings: dict[tuple[object, ...], Meeting] = {}
-        self._work: list[tuple[Place, State]] = []
+        self._work: list[tuple[Place, State, Trail]] = []
 
     def run(self) -> str | None:
         """None when every path was followed, else why the facts are worthless."""
         root = self.env.root
         if not root.blocks:
             return "the function has no instructions"
-        self._work.append((Place(root.name, root.blocks[0].label, 0), self.env.entry()))
+        self._work.append((Place(root.name, root.blocks[0].label, 0), self.env.entry(), None))
         while self._work:
-            place, state = self._work.pop()
-            trouble = self._follow(place, state)
+            trouble = self._follow(*self._work.pop())
             if trouble is not None:
                 return trouble
         return None
@@ -138,30 +139,41 @@ class Explorer:
             known = self._layouts[name] = layout(function)
         return known
 
-    def _follow(self, place: Place | None, state: State | None) -> str | None:
+    def _follow(self, place: Place | None, state: State | None, trail: Trail) -> str | None:
         """Follow one path until it ends, putting the other sides of its branches on the work list."""
         while place is not None and state is not None:
             here = self._layout(place.function)
             if place.at == 0 and place.label in here.meets:
-                state = self._admit(place, forget_dead(state, self.live(here.function, place.label)))
+                chain = tuple((frame.function, frame.label, frame.at) for frame in state.callers)
+                meeting = self._meetings.setdefault((place, chain), Meeting())
+                state = self.admit(place, forget_dead(state, self.live(here.function, place.label)), meeting, trail)
                 if state is None:
                     return None
-            known = self.entries.get(place)
-            self.entries[place] = state if known is None else join(known, state, self.env.fresh)
+                trail = (trail, state)
             if self.processed > self.budget:
-                return f"more than {self.budget} instructions to follow"
+                return f"BPF program is too large. Processed {self.processed} insn"
+            self.note(place, state)
             self.env.function = here.function
-            place, state = self._segment(here, place, state)
+            place, state = self._segment(here, place, state, trail)
         return None
 
-    def _segment(self, here: Layout, place: Place, state: State) -> tuple[Place | None, State | None]:
+    def note(self, place: Place, state: State) -> None:
+        """Keep what holds at the start of a stretch of instructions."""
+        known = self.entries.get(place)
+        self.entries[place] = state if known is None else join(known, state, self.env.fresh)
+
+    def before(self, place: Place, at: int, insn: Insn, state: State) -> None:
+        """Called before each instruction is followed."""
+
+    def _segment(self, here: Layout, place: Place, state: State, trail: Trail) -> tuple[Place | None, State | None]:
         """Run to the end of the block or into a static callee; where to go on, and with what."""
         block = here.function.blocks[here.index[place.label]]
         for at in range(place.at, len(block.insns)):
             insn = block.insns[at]
             self.processed += 1
+            self.before(place, at, insn, state)
             if insn.row.is_block_end:
-                return self._end(here, place, insn, state)
+                return self._end(here, place, insn, state, trail)
             if insn.kind is Kind.CALL:
                 callee = callee_of(self.env.unit, insn)
                 if callee is not None and callee.blocks:
@@ -175,7 +187,9 @@ class Explorer:
         blocks = here.function.blocks
         return Place(here.function.name, blocks[at].label, 0) if at < len(blocks) else None
 
-    def _end(self, here: Layout, place: Place, insn: Insn, state: State) -> tuple[Place | None, State | None]:
+    def _end(
+        self, here: Layout, place: Place, insn: Insn, state: State, trail: Trail
+    ) -> tuple[Place | None, State | None]:
         kind = insn.kind
         if kind is Kind.EXIT:
             return leave(state) if state.callers else (None, None)
@@ -187,13 +201,11 @@ class Explorer:
         if kind is Kind.BRANCH:
             taken, falls = branch(insn, state, True), branch(insn, state, False)
         if taken is not None and target is not None:
-            self._work.append((target, taken))
+            self._work.append((target, taken, trail))
         return self._next(here, place.label), falls
 
-    def _admit(self, place: Place, state: State) -> State | None:
-        """The state to go on with, None when everything it stands for was followed before."""
-        chain = tuple((frame.function, frame.label, frame.at) for frame in state.callers)
-        meeting = self._meetings.setdefault((place, chain), Meeting())
+    def admit(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
+        """The state to go on with, None when everything it stands for is followed already."""
         if any(includes(old, state) for old in reversed(meeting.states)):
             return None
         if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:

@@ -1,0 +1,155 @@
+"""May this memory access be made?  One rule per region (check_mem_access in kernel/bpf/verifier.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.checker.memory import frame_stack
+from verifier_model.contracts.maps import MAP_TYPES, READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.state import EMPTY_SLOT, SLOT_SIZE, STACK_BYTES, State
+
+_NAMES: Final = {
+    Region.UNINIT: "?",
+    Region.SCALAR: "scalar",
+    Region.CTX: "ctx",
+    Region.STACK: "fp",
+    Region.PACKET: "pkt",
+    Region.PACKET_META: "pkt_meta",
+    Region.PACKET_END: "pkt_end",
+    Region.MAP: "map_ptr",
+    Region.MAP_VALUE: "map_value",
+    Region.DATA: "map_value",
+    Region.MEMORY: "mem",
+    Region.OBJECT: "ptr_",
+    Region.FUNCTION: "func",
+    Region.UNKNOWN: "unknown",
+}
+_NO_ATOMICS: Final = frozenset({Region.CTX, Region.PACKET, Region.PACKET_META, Region.OBJECT})
+
+
+def type_name(register: Register) -> str:
+    return _NAMES[register.region] + ("_or_null" if register.nullable else "")
+
+
+def access_problem(
+    env: Environment, state: State, reg: int, off: int, size: int, is_store: bool, is_atomic: bool = False
+) -> str | None:
+    """Why the kernel refuses `size` bytes at register `reg` + `off`; None when it does not."""
+    pointer = state.regs[reg]
+    rule = _RULES.get(pointer.region)
+    if rule is None or pointer.nullable:
+        return f"R{reg} invalid mem access '{type_name(pointer)}'"
+    if is_atomic and pointer.region in _NO_ATOMICS:
+        return f"BPF_ATOMIC stores into R{reg} {type_name(pointer)} is not allowed"
+    if is_atomic and (pointer.value.constant is None or (pointer.off + off) % size):
+        # Atomics are aligned on every architecture (strict_alignment_once).
+        return f"misaligned access off {pointer.off}+{off} size {size}"
+    return rule(env, state, reg, off, size, is_store)
+
+
+def _context(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    pointer = state.regs[reg]
+    if pointer.value.constant != 0:
+        return f"variable ctx access var_off off={off} size={size}"
+    if pointer.off:
+        return f"dereference of modified ctx ptr R{reg} off={pointer.off} disallowed"
+    if env.program is None or env.program.field_at(off, size, is_store) is None:
+        return f"invalid bpf_context access off={off} size={size}"
+    return None
+
+
+def _stack(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    pointer = state.regs[reg]
+    low, high = pointer.off + off + pointer.value.smin, pointer.off + off + pointer.value.smax
+    if low < -STACK_BYTES or high + size > 0:
+        return f"invalid {'write to' if is_store else 'read from'} stack R{reg} off={low} size={size}"
+    # A variable part is as aligned as its unknown bits allow.
+    if low % size or pointer.value.bits_mask & size - 1:
+        return f"misaligned stack access off {low} size {size}"
+    if frame_stack(state, pointer.frame) is None:
+        return f"R{reg} points to an unknown frame"
+    if is_store:
+        return None
+    return stack_read_problem(state, pointer, low, high + size, size)
+
+
+def stack_read_problem(state: State, pointer: Register, low: int, high: int, size: int) -> str | None:
+    """Why bytes [low, high) of the pointer's frame may not be read `size` at a time."""
+    stack = frame_stack(state, pointer.frame)
+    if stack is None:
+        return "the frame is not known"
+    for first in range(low & -SLOT_SIZE, high, SLOT_SIZE):
+        slot = stack.get(first, EMPTY_SLOT)
+        if slot.spill is not None:
+            if not slot.spill.is_scalar and (size != SLOT_SIZE or high - low != size):
+                return f"invalid size of register fill at off {low}"
+            continue
+        for at in range(max(first, low), min(first + SLOT_SIZE, high)):
+            if slot.marks[at - first] == "?":
+                return f"invalid read from stack off {low}+{at - low} size {high - low}"
+    return None
+
+
+def _packet(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    pointer = state.regs[reg]
+    if is_store and (env.program is None or not env.program.packet_writable):
+        return "cannot write into packet"
+    if pointer.value.smin < 0:
+        return f"R{reg} min value is negative, either use unsigned index or do a if (index >=0) check."
+    if pointer.off + off < 0 or pointer.off + off + size > pointer.packet_range:
+        return (
+            f"invalid access to packet, off={pointer.off + off} size={size}, "
+            f"R{reg}(id={pointer.id},off={pointer.off},r={pointer.packet_range})"
+        )
+    return None
+
+
+def bounds_problem(reg: int, pointer: Register, off: int, size: int) -> str | None:
+    """Why [off, off + size) behind a pointer into an object of known size may leave the object."""
+    low = pointer.off + off + pointer.value.smin
+    if low < 0:
+        return f"R{reg} min value is outside of the allowed memory range"
+    if pointer.value.umax >= MAX_VAR_OFF:
+        return f"R{reg} unbounded memory access, make sure to bounds check any such access"
+    if pointer.off + off + pointer.value.umax + size > pointer.size:
+        return f"invalid access to {type_name(pointer)}, size={pointer.size} off={low} size={size}"
+    return None
+
+
+def _map_value(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    pointer = state.regs[reg]
+    definition = env.unit.maps.get(pointer.symbol)
+    if definition is None:
+        return f"R{reg} points into a map that is not known"
+    kind = MAP_TYPES.get(definition.type)
+    if is_store and (definition.flags & READ_ONLY_FOR_PROGRAMS or kind is None or not kind.value_writable):
+        return f"write into map forbidden, value_size={pointer.size} off={off} size={size}"
+    if not is_store and definition.flags & WRITE_ONLY_FOR_PROGRAMS:
+        return f"read from map forbidden, value_size={pointer.size} off={off} size={size}"
+    return bounds_problem(reg, pointer, off, size)
+
+
+def _data(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    pointer = state.regs[reg]
+    section = env.unit.data.get(pointer.symbol)
+    if section is None or (is_store and not section.is_writable):
+        return f"write into map forbidden, value_size={pointer.size} off={off} size={size}"
+    return bounds_problem(reg, pointer, off, size)
+
+
+def _memory(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    return bounds_problem(reg, state.regs[reg], off, size)
+
+
+_RULES: Final[Mapping[Region, Callable[[Environment, State, int, int, int, bool], str | None]]] = {
+    Region.CTX: _context,
+    Region.STACK: _stack,
+    Region.PACKET: _packet,
+    Region.PACKET_META: _packet,
+    Region.MAP_VALUE: _map_value,
+    Region.DATA: _data,
+    Region.MEMORY: _memory,
+}

@@ -1,0 +1,180 @@
+"""Would the kernel accept the function?  The same exploration as for facts, with every condition decided on the way.
+
+Loops are followed turn by turn, as the kernel does it: a state is never given up against one that it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import MEMORY_KINDS, Kind
+from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.callgraph import callee_of, depth, roots_of
+from verifier_model.checker.conditions import Condition, conditions_of
+from verifier_model.checker.environment import Environment
+from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
+from verifier_model.checker.loops import cyclic_labels
+from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem
+from verifier_model.checker.stack_depth import combined_depth_problem
+from verifier_model.domains.lattice import includes, join
+from verifier_model.domains.registers import Region
+from verifier_model.domains.state import State
+
+PROCESSED_LIMIT: Final = 200_000
+DISTINCT_STATES: Final = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a function is refused: the instruction (`point` of `function`) and one line in the kernel's style."""
+
+    function: str
+    point: Point | None
+    reason: str
+
+    def __str__(self) -> str:
+        at = "" if self.point is None else f" at {self.point.label}+{self.point.at}"
+        return f"{self.function}{at}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`processed` counts the instructions followed, each visit for itself, as the kernel's "processed N insns"."""
+
+    accepted: bool
+    rejection: Rejection | None
+    processed: int
+
+
+class _Refused(Exception):
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(str(rejection))
+        self.rejection = rejection
+
+
+class Checker(Explorer):
+    """An exploration that stops at the first condition that does not hold."""
+
+    def __init__(self, env: Environment, live: Live | None = None) -> None:
+        super().__init__(env, live, PROCESSED_LIMIT)
+        self.lowest: dict[str, int] = {}
+        self._conditions: dict[int, tuple[Condition, ...]] = {}
+        self._cycles: dict[str, frozenset[str]] = {}
+        self._insns: list[Insn] = []
+
+    def before(self, place: Place, at: int, insn: Insn, state: State) -> None:
+        """Decide the instruction's conditions; raises _Refused."""
+        problem = self._problem(insn, state)
+        if problem is not None:
+            raise _Refused(Rejection(place.function, Point(place.label, at), problem))
+        if insn.kind in MEMORY_KINDS or insn.kind is Kind.CALL:
+            self._note_stack(place.function, insn, state)
+
+    def _problem(self, insn: Insn, state: State) -> str | None:
+        kind = insn.kind
+        if kind is Kind.CALL:
+            return None if callee_of(self.env.unit, insn) is not None else call_problem(self.env, insn, state)
+        if kind is Kind.EXIT:
+            return exit_problem(self.env, state)
+        if kind is Kind.LEGACY_LOAD:
+            return legacy_problem(self.env, insn, state)
+        rules = self._conditions.get(id(insn))
+        if rules is None:
+            self._insns.append(insn)  # keeps the id taken
+            rules = self._conditions[id(insn)] = conditions_of(insn)
+        for rule in rules:
+            problem = rule.problem(self.env, state)
+            if problem is not None:
+                return problem
+        return None
+
+    def _note_stack(self, function: str, insn: Insn, state: State) -> None:
+        """Remember the lowest byte that each function's frame is used to."""
+        is_call = insn.kind is Kind.CALL
+        bases = range(1, 6) if is_call else (insn.src if "load" in insn.kind.value else insn.dst,)
+        for reg in bases:
+            pointer = state.regs[reg]
+            if pointer.region is Region.STACK:
+                owner = function if pointer.frame == 0 else state.callers[pointer.frame - 1].function
+                low = pointer.off + (0 if is_call else insn.off) + pointer.value.smin
+                self.lowest[owner] = min(self.lowest.get(owner, 0), low)
+
+    def _is_cyclic(self, place: Place, state: State) -> bool:
+        names = [(place.function, place.label), *((frame.function, frame.label) for frame in state.callers)]
+        return any(label in self._cycle(name) for name, label in names)
+
+    def _cycle(self, name: str) -> frozenset[str]:
+        known = self._cycles.get(name)
+        if known is None:
+            known = self._cycles[name] = cyclic_labels(self._layout(name).function)
+        return known
+
+    def admit(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
+        if not self._is_cyclic(place, state):
+            return self._admit_once(meeting, state)
+        # Whatever is not above us in the depth-first search was followed to its end.
+        above = set()
+        step = trail
+        while step is not None:
+            above.add(id(step[1]))
+            step = step[0]
+        for old in reversed(meeting.states):
+            if includes(old, state):
+                if id(old) not in above:
+                    return None
+                if includes(state, old):
+                    reason = "infinite loop detected"
+                    raise _Refused(Rejection(place.function, Point(place.label, place.at), reason))
+        meeting.states.append(state)
+        return state
+
+    def _admit_once(self, meeting: Meeting, state: State) -> State | None:
+        if any(includes(old, state) for old in reversed(meeting.states)):
+            return None
+        if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:
+            meeting.states.append(state)
+            return state
+        joined = meeting.states[0]
+        for old in (*meeting.states[1:], state):
+            joined = join(joined, old, self.env.fresh, widen=meeting.joins > 0)
+        meeting.joins += 1
+        meeting.states = [joined]
+        return joined
+
+
+def check(unit: Unit, function: Function) -> Report:
+    """Would the kernel accept `function` in `unit`, together with everything that it calls and is called by?
+
+    A static subprogram is checked inside each program that reaches it.  `function` may differ from the unit's function
+    of the same name, which it then stands for.
+    """
+    if function.untouchable is not None:
+        return Report(False, Rejection(function.name, None, function.untouchable), 0)
+    if all(known is not function for known in unit.functions):
+        unit = unit.with_function(function)
+    roots = roots_of(unit, function)
+    if not roots:
+        return Report(False, Rejection(function.name, None, "no program reaches the function"), 0)
+    processed = 0
+    for root in roots:
+        rejection, count = _check_root(unit, root)
+        processed += count
+        if rejection is not None:
+            return Report(False, rejection, processed)
+    return Report(True, None, processed)
+
+
+def _check_root(unit: Unit, root: Function) -> tuple[Rejection | None, int]:
+    if depth(unit, root) is None:
+        return Rejection(root.name, None, "the call stack of 8 frames is too deep !"), 0
+    if root.untouchable is not None:
+        return Rejection(root.name, None, root.untouchable), 0
+    checker = Checker(Environment(unit, root, modest=True))
+    try:
+        trouble = checker.run()
+    except _Refused as refused:
+        return refused.rejection, checker.processed
+    reason = trouble or combined_depth_problem(unit, root, checker.lowest)
+    return (None if reason is None else Rejection(root.name, None, reason)), checker.processed

@@ -1,0 +1,259 @@
+"""What must hold for the kernel to accept an instruction, as values that are decided in an abstract state.
+
+Each condition says in the kernel's own style (kernel/bpf/verifier.c) why it does not hold.  Where kernels differ, or where
+the model does not know a type, the stricter answer is given: the model may refuse too much, never too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from verifier_model.bpf.insn import FRAME_POINTER, Insn
+from verifier_model.bpf.isa import Kind, Operand
+from verifier_model.checker.access import access_problem, type_name
+from verifier_model.checker.branches import operand
+from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.state import State
+
+_S64_MIN: Final = -(1 << 63)
+_PREDICTABLE: Final = frozenset({"add", "sub"})
+# Arithmetic on these never gives anything usable (adjust_ptr_min_max_vals).
+_FIXED: Final = frozenset({Region.MAP, Region.PACKET_END, Region.OBJECT, Region.FUNCTION})
+
+
+class Condition(Protocol):
+    """Something that must hold just before an instruction."""
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        """Why it does not hold, in the kernel's words; None when it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """The register has been written on every path."""
+
+    reg: int
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        return f"R{self.reg} !read_ok" if state.regs[self.reg].region is Region.UNINIT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """Nothing but the kernel sets r10."""
+
+    reg: int
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        return "frame pointer is read only" if self.reg == FRAME_POINTER else None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The register holds a number that the model may calculate with."""
+
+    reg: int
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        register = state.regs[self.reg]
+        return None if register.is_scalar else f"R{self.reg} type={type_name(register)} expected=scalar"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Refused whatever the state."""
+
+    reason: str
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        return self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class ValidArithmetic:
+    """Both operands are numbers, or this is pointer arithmetic that the kernel allows."""
+
+    insn: Insn
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        row, at = self.insn.row, self.insn.dst
+        dst = state.regs[at]
+        src = dst if row.operand is Operand.NONE else operand(self.insn, state)
+        if dst.is_scalar and src.is_scalar:
+            return None
+        for register in (dst, src):
+            if not (register.is_scalar or register.is_pointer):
+                return f"R{at} arithmetic on a value of unknown type"
+        if row.width == 32:
+            return f"R{at} 32-bit pointer arithmetic prohibited"
+        if row.op not in _PREDICTABLE or row.operand is Operand.NONE:
+            return f"R{at} pointer arithmetic with {row.op} operator prohibited"
+        if dst.is_pointer and src.is_pointer:
+            return None if row.op == "sub" else f"R{at} pointer += pointer prohibited"
+        if row.op == "sub" and src.is_pointer:
+            return f"R{at} tried to subtract pointer from scalar"
+        pointer, number = (dst, src) if dst.is_pointer else (src, dst)
+        return _sum_problem(at, row.op, pointer, number)
+
+
+def _sum_problem(at: int, op: str, pointer: Register, number: Register) -> str | None:
+    name = type_name(pointer)
+    if pointer.nullable:
+        return f"R{at} pointer arithmetic on {name} prohibited, null-check it first"
+    if pointer.region in _FIXED:
+        return f"R{at} pointer arithmetic on {name} prohibited"
+    if op == "sub" and pointer.region is Region.STACK:
+        return f"R{at} subtraction from stack pointer prohibited"
+    if number.value.smin == _S64_MIN:
+        return f"math between {name} pointer and register with unbounded min value is not allowed"
+    if abs(number.value.smin) >= MAX_VAR_OFF:
+        return f"math between {name} pointer and {number.value.smin} is not allowed"
+    if abs(pointer.off) >= MAX_VAR_OFF or abs(pointer.value.smin) >= MAX_VAR_OFF:
+        return f"{name} pointer offset {pointer.off} is not allowed"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidMove:
+    """A 32-bit or sign-extending move takes a number: half a pointer is of no use to anybody."""
+
+    insn: Insn
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        src = state.regs[self.insn.src]
+        return None if src.is_scalar else f"R{self.insn.src} partial copy of pointer"
+
+
+@dataclass(frozen=True, slots=True)
+class ValidAccess:
+    """The access stays inside what its base register points into, and is allowed there."""
+
+    reg: int
+    off: int
+    size: int
+    is_store: bool
+    is_atomic: bool = False
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        return access_problem(env, state, self.reg, self.off, self.size, self.is_store, self.is_atomic)
+
+
+@dataclass(frozen=True, slots=True)
+class StorableValue:
+    """Pointers go whole into aligned stack slots; only numbers go anywhere else."""
+
+    base: int
+    reg: int
+    size: int
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        register = state.regs[self.reg]
+        if register.is_scalar:
+            return None
+        if state.regs[self.base].region is not Region.STACK:
+            return f"R{self.reg} leaks addr into mem"
+        if self.size != 8 or state.regs[self.base].constant_off is None:
+            return "invalid size of register spill"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class NotContext:
+    """Kernels before 6.3 take no store-immediate into the context."""
+
+    reg: int
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        is_context = state.regs[self.reg].region is Region.CTX
+        return f"BPF_ST stores into R{self.reg} ctx is not allowed" if is_context else None
+
+
+def _divisor_and_shift(insn: Insn) -> tuple[Condition, ...]:
+    row = insn.row
+    if row.operand is not Operand.IMM or insn.origin.core:
+        return ()
+    if row.op in ("div", "mod", "sdiv", "smod") and insn.imm == 0:
+        return (Fixed("div by zero"),)
+    if row.op in ("lsh", "rsh", "arsh") and not 0 <= insn.imm < row.width:
+        return (Fixed(f"invalid shift {insn.imm}"),)
+    return ()
+
+
+def _alu(insn: Insn) -> tuple[Condition, ...]:
+    row = insn.row
+    reads = (Readable(insn.src),) if row.operand is Operand.REG else ()
+    if row.op == "mov":
+        narrow = (ValidMove(insn),) if row.width == 32 and row.operand is Operand.REG else ()
+        return (*reads, *narrow, Writable(insn.dst))
+    if row.op.startswith("movsx"):
+        return (*reads, ValidMove(insn), Writable(insn.dst))
+    return (*reads, Readable(insn.dst), *_divisor_and_shift(insn), ValidArithmetic(insn), Writable(insn.dst))
+
+
+def _endian(insn: Insn) -> tuple[Condition, ...]:
+    return (Readable(insn.dst), Number(insn.dst), Writable(insn.dst))
+
+
+def _wide(insn: Insn) -> tuple[Condition, ...]:
+    return (Writable(insn.dst),)
+
+
+def _load(insn: Insn) -> tuple[Condition, ...]:
+    is_atomic = insn.kind is Kind.LOAD_ACQUIRE
+    access = ValidAccess(insn.src, insn.off, insn.row.size, is_store=False, is_atomic=is_atomic)
+    return (Readable(insn.src), Writable(insn.dst), access)
+
+
+def _store(insn: Insn) -> tuple[Condition, ...]:
+    is_atomic = insn.kind is Kind.STORE_RELEASE
+    access = ValidAccess(insn.dst, insn.off, insn.row.size, is_store=True, is_atomic=is_atomic)
+    if insn.kind is Kind.STORE_IMM:
+        return (Readable(insn.dst), access, NotContext(insn.dst))
+    value = StorableValue(insn.dst, insn.src, insn.row.size)
+    return (Readable(insn.src), Readable(insn.dst), access, value)
+
+
+def _atomic(insn: Insn) -> tuple[Condition, ...]:
+    row = insn.row
+    old = (Readable(0), Number(0)) if row.op == "cmpxchg" else ()
+    loads = ValidAccess(insn.dst, insn.off, row.size, is_store=False, is_atomic=True)
+    stores = ValidAccess(insn.dst, insn.off, row.size, is_store=True, is_atomic=True)
+    into = (Writable(insn.src),) if row.fetch else ()
+    return (Readable(insn.src), Readable(insn.dst), *old, Number(insn.src), *into, loads, stores)
+
+
+def _branch(insn: Insn) -> tuple[Condition, ...]:
+    reads = (Readable(insn.src),) if insn.row.operand is Operand.REG else ()
+    return (*reads, Readable(insn.dst))
+
+
+_NO_CAST: Final = (Fixed("addr_space_cast insn can only be used in a program that has an associated arena"),)
+_RULES: Final[Mapping[Kind, Callable[[Insn], tuple[Condition, ...]]]] = {
+    Kind.ALU: _alu,
+    Kind.ENDIAN: _endian,
+    Kind.LOAD_WIDE: _wide,
+    Kind.LOAD: _load,
+    Kind.LOAD_ACQUIRE: _load,
+    Kind.STORE: _store,
+    Kind.STORE_IMM: _store,
+    Kind.STORE_RELEASE: _store,
+    Kind.ATOMIC: _atomic,
+    Kind.BRANCH: _branch,
+    Kind.JUMP: lambda insn: (),
+    Kind.MAY_GOTO: lambda insn: (),
+    Kind.CAST: lambda insn: _NO_CAST,
+}
+
+
+def conditions_of(insn: Insn) -> tuple[Condition, ...]:
+    """What must hold before the instruction; calls, exits and legacy loads are in `obligations`.
+
+    An access that the loader patches (CO-RE) is checked only for its registers: its offset is not known here.
+    """
+    rules = _RULES[insn.kind](insn)
+    if insn.origin.core:
+        return tuple(rule for rule in rules if not isinstance(rule, ValidAccess))
+    return rules
