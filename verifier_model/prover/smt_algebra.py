@@ -115,7 +115,7 @@ class Query:
         if answer == z3.unsat:
             return None
         if answer != z3.sat:
-            return f"solver: {solver.reason_unknown()}"
+            return f"the solver gave up: {solver.reason_unknown()}"
         return self._model(solver.model())
 
     def _model(self, model: z3.ModelRef) -> Model:
