@@ -62,7 +62,8 @@ class HandFacts:
         for reg in writes(insn):
             new[reg] = Register.uninit() if insn.kind is Kind.CALL and reg else Register.scalar(Scalar.top())
         if insn.row.op == "mov":
-            new[insn.dst] = regs[insn.src] if insn.row.operand is Operand.REG else scalar(insn.imm)
+            number = insn.imm if insn.row.width == 64 else insn.imm & 0xFFFFFFFF
+            new[insn.dst] = regs[insn.src] if insn.row.operand is Operand.REG else scalar(number)
             if insn.row.width == 32 and insn.row.operand is Operand.REG:
                 new[insn.dst] = Register.scalar(Scalar.top())
         if insn.row.name == "add64_imm" and regs[insn.dst].is_pointer:
