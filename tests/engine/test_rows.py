@@ -7,8 +7,8 @@ import pytest
 from synth import _engine
 from synth.engine_link import ENGINE_ROWS, LANES, SHAPES, EngineInsn, Symbols, from_engine, shape_insn, to_engine
 from synth.sampling import Numbers
-from tests.engine.windows import NUMBER, PACKET_64, disagreements, window
 from synth.search import WindowSearch
+from tests.engine.windows import NUMBER, PACKET_64, disagreements, window
 from verifier_model.bpf.concrete import alu, swapped
 from verifier_model.bpf.insn import ByteOrder, Insn
 from verifier_model.bpf.isa import ROWS, Kind, Operand, Row

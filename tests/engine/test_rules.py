@@ -40,7 +40,11 @@ PAIRS = [
     ("a misaligned stack store", "*(u32 *)(r10 - 6) = 0\nr0 = r1", "*(u32 *)(r10 - 8) = 0\nr0 = r1"),
     ("a store above the stack", "*(u32 *)(r10 + 0) = 0\nr0 = r1", "*(u32 *)(r10 - 4) = 0\nr0 = r1"),
     ("a store below the stack", "*(u64 *)(r10 - 520) = 0\nr0 = r1", "*(u64 *)(r10 - 512) = 0\nr0 = r1"),
-    ("stack bytes that nobody wrote", "r3 = *(u64 *)(r10 - 8)\nr0 = r1", "*(u64 *)(r10 - 8) = r1\nr0 = *(u64 *)(r10 - 8)"),
+    (
+        "stack bytes that nobody wrote",
+        "r3 = *(u64 *)(r10 - 8)\nr0 = r1",
+        "*(u64 *)(r10 - 8) = r1\nr0 = *(u64 *)(r10 - 8)",
+    ),
     (
         "a spill cut in half",
         "*(u64 *)(r10 - 8) = r6\nr3 = *(u32 *)(r10 - 8)\nr0 = r1",

@@ -32,7 +32,7 @@ def window(
     results: Mapping[int, Register] | None = None,
     order: ByteOrder = "little",
 ) -> SearchWindow:
-    """A window whose registers hold `regs` (others nothing) and after which `live` (masks, or whole registers) is wanted."""
+    """A window whose registers hold `regs`, others nothing, and after which `live` (masks or registers) is wanted."""
     insns = parse_insns(code) if isinstance(code, str) else code
     facts = [regs.get(reg, Register.uninit()) for reg in range(10)] + [FRAME]
     masks = live if isinstance(live, Mapping) else dict.fromkeys(live, ALL_BITS)
