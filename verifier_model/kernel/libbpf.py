@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 from verifier_model.bpf.sections import program_type
+from verifier_model.contracts.maps import BY_NAME as MAP_NAMES
 from verifier_model.contracts.programs import PROGRAM_TYPES
 from verifier_model.kernel.maps import KernelMap
 from verifier_model.kernel.programs import LoadedObject, LoadedProgram
@@ -86,14 +87,16 @@ def is_available() -> bool:
 class LoadOptions:
     """How to load.
 
-    `only`: names of the programs to load, None for all.  `max_entries` overrides sizes of maps by name.
+    `only`: names of the programs to load, None for all.  `max_entries` overrides sizes of maps by name, and
+    `largest_array` cuts arrays down, so that they are quick to fill and read.
     `data`: initial contents of internal maps (".rodata", ".data", ".bss"), by section; shorter contents keep the rest.
-    `rewrite`: (program name, relocated instructions) -> instructions, called just before PROG_LOAD; function and line
-    records are then left out, so it suits objects without callbacks only.
+    `rewrite`: (program name, relocated instructions) -> instructions, called just before PROG_LOAD; where they change,
+    function and line records are left out, which suits programs without callbacks only.
     """
 
     only: frozenset[str] | None = None
     max_entries: Mapping[str, int] = field(default_factory=dict)
+    largest_array: int | None = None
     data: Mapping[str, bytes] = field(default_factory=dict)
     rewrite: Callable[[str, bytes], bytes] | None = None
 
@@ -131,6 +134,7 @@ class _ProgLoadOptions(ctypes.Structure):
 
 
 _KERNEL_TYPES: Final = {row.name: row.number for row in PROGRAM_TYPES.values()}
+_ARRAYS: Final = frozenset({MAP_NAMES["array"].number, MAP_NAMES["percpu_array"].number})
 _TYPE_NAMES: Final = {row.number: row.name for row in PROGRAM_TYPES.values()}
 
 
@@ -196,15 +200,18 @@ def _prepare_maps(handle: int, options: LoadOptions) -> None:
     for item in _each(handle, library.bpf_object__next_map):
         name = library.bpf_map__name(item).decode()
         library.bpf_map__set_pin_path(item, None)
-        if name in options.max_entries:
-            library.bpf_map__set_max_entries(item, options.max_entries[name])
+        size = options.max_entries.get(name)
+        if size is None and options.largest_array and library.bpf_map__type(item) in _ARRAYS:
+            size = min(library.bpf_map__max_entries(item), options.largest_array)
+        if size is not None:
+            library.bpf_map__set_max_entries(item, size)
         section = internal_section(name) if library.bpf_map__is_internal(item) else None
         contents = options.data.get(section) if section else None
         if contents is not None:
-            size = _Z()
-            start = library.bpf_map__initial_value(item, ctypes.byref(size))
-            full = contents[: size.value] + ctypes.string_at(start, size.value)[len(contents) :]
-            library.bpf_map__set_initial_value(item, ctypes.create_string_buffer(full, size.value), size.value)
+            length = _Z()
+            start = library.bpf_map__initial_value(item, ctypes.byref(length))
+            full = contents[: length.value] + ctypes.string_at(start, length.value)[len(contents) :]
+            library.bpf_map__set_initial_value(item, ctypes.create_string_buffer(full, length.value), length.value)
 
 
 def internal_section(map_name: str) -> str | None:
@@ -271,12 +278,20 @@ def _captured_messages() -> Iterator[list[str]]:
         library.libbpf_set_print(old)
 
 
+@cache
+def _keep_one_handler() -> None:
+    """A handler that stays: libbpf before 1.4 leaves a dangling pointer behind when its last one goes."""
+    handler = _HandlerOptions(ctypes.sizeof(_HandlerOptions))
+    _library().libbpf_register_prog_handler(b"k2_never_a_section", 0, 0, ctypes.byref(handler))
+
+
 @contextmanager
 def _section_handlers(data: bytes, options: LoadOptions) -> Iterator[None]:
     """While loading with `rewrite`: our own handler for each program section, which edits at the last moment."""
     if options.rewrite is None:
         yield
         return
+    _keep_one_handler()
     library, rewrite = _library(), options.rewrite
     kept: list[object] = []
 
@@ -285,6 +300,8 @@ def _section_handlers(data: bytes, options: LoadOptions) -> Iterator[None]:
         count = library.bpf_program__insn_cnt(program)
         old = ctypes.string_at(library.bpf_program__insns(program), count * 8)
         new = rewrite(name, old)
+        if new == old:
+            return 0
         buffer = ctypes.create_string_buffer(new, len(new))
         kept.append(buffer)
         fields = ctypes.cast(load, ctypes.POINTER(_ProgLoadOptions)).contents
