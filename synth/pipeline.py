@@ -18,7 +18,7 @@ from synth.composition import reads_no_more
 from synth.door import Door
 from synth.proposers import Proposer, proposers
 from synth.record import FunctionRecord, Record, RewriteRecord
-from synth.rewrite import Rewrite, apply
+from synth.rewrite import Rewrite, apply, same_code
 from synth.settings import Settings
 from verifier_model.bpf.asm import print_function, print_insn
 from verifier_model.bpf.insn import Insn
@@ -50,6 +50,7 @@ class Run:
     settings: Settings
     original: Function
     door: Door
+    gate: Gate | None
     numbered: int  # accepted rewrites of the functions before this one, K2_FIRST and K2_LAST count on
     passed_over: int = 0  # rewrites left out because their number is outside K2_FIRST..K2_LAST
     current: Function = field(init=False)
@@ -164,8 +165,11 @@ class Run:
         return low
 
     def _is_acceptable(self, function: Function) -> bool:
-        report: Report = check(self.unit.with_function(function), function)
-        return report.rejection is None and report.processed <= self.most_processed
+        unit = self.unit.with_function(function)
+        report: Report = check(unit, function)
+        if report.rejection is not None or report.processed > self.most_processed:
+            return False
+        return self.gate is None or self.gate(unit) is None
 
     def _ban(self, rewrite: Rewrite) -> None:
         self.door.refusals["check: refused as part of the whole function"] += 1
@@ -205,16 +209,14 @@ class Run:
             print_function(self.current),
         )
 
-    def cut(self, count: int) -> None:
-        """Keep only the first `count` steps."""
-        del self.steps[count:]
-        self.current = self.steps[-1].function if self.steps else self.original
-
 
 def _with_present_records(function: Function, rewrite: Rewrite) -> Rewrite:
     """The rewrite with `before` as it stands now: an earlier rewrite of the batch may have handed it a line record."""
     window = rewrite.window
-    return replace(rewrite, before=function.block(window.label).insns[window.start : window.stop])
+    present = function.block(window.label).insns[window.start : window.stop]
+    if not same_code(present, rewrite.before):
+        raise ValueError(f"the window {window} no longer holds the instructions of {rewrite.proposer}")
+    return replace(rewrite, before=present)
 
 
 def _latency(function: Function) -> int:
@@ -224,65 +226,25 @@ def _latency(function: Function) -> int:
 def optimise(unit: Unit, settings: Settings, gate: Gate | None = None) -> tuple[Unit, Record]:
     """The unit with every function rewritten as far as proof, check and gate allow, and the record of it.
 
-    `gate` is asked about the whole result; what it refuses is bisected away.  A function that nobody may touch, or for
-    which nothing was found, comes back as the very same value.
+    `gate` is asked about the unit as it came and after each batch; a batch that it refuses is bisected.  A function
+    that nobody may touch, or for which nothing was found, comes back as the very same value.
     """
+    refusal = gate(unit) if gate is not None else None
     runs: list[Run] = []
     numbered = 0
     for function in unit.functions:
-        run = Run(unit, settings, function, Door(unit, settings), numbered)
-        run.optimise()
+        run = Run(unit, settings, function, Door(unit, settings), gate, numbered)
+        if refusal is None:
+            run.optimise()
+        else:
+            run.kept_reason = f"the gate refuses clang's own object: {refusal}"
         numbered += len(run.steps) + run.passed_over
         runs.append(run)
-        unit = unit.with_function(run.current)
-    word = _pass_gate(unit, runs, gate) if gate is not None else ""
-    for run in runs:
         unit = unit.with_function(run.current)
     records, number = [], 1
     for run in runs:
         records.append(run.record(number))
         number += len(run.steps)
     kept = Counter(run.kept_reason for run in runs if run.kept_reason)
+    word = "" if gate is None else f"refused: {refusal}" if refusal is not None else "accepted"
     return unit, Record(tuple(records), settings.digest, word, dict(sorted(kept.items())))
-
-
-def _pass_gate(unit: Unit, runs: list[Run], gate: Gate) -> str:
-    """Take steps back until the gate accepts; its word for the record.
-
-    Each function in turn keeps the longest prefix of its steps that the gate accepts, with the functions before it as
-    decided and those behind it as clang wrote them.
-    """
-    for run in runs:
-        unit = unit.with_function(run.current)
-    refusal = gate(unit)
-    if refusal is None:
-        return "accepted"
-    for run in runs:
-        unit = unit.with_function(run.original)
-    if gate(unit) is not None:
-        for run in runs:
-            run.cut(0)
-            run.kept_reason = "the kernel refuses clang's own object"
-        return f"refused as clang wrote it: {refusal}"
-    dropped = 0
-    for run in runs:
-        before = len(run.steps)
-        run.cut(_longest_accepted(unit, run, gate))
-        dropped += before - len(run.steps)
-        if before and not run.steps:
-            run.kept_reason = f"refused by the kernel: {refusal}"
-        unit = unit.with_function(run.current)
-    return f"accepted after {dropped} rewrites were taken back"
-
-
-def _longest_accepted(unit: Unit, run: Run, gate: Gate) -> int:
-    if not run.steps or gate(unit.with_function(run.current)) is None:
-        return len(run.steps)
-    low, high = 0, len(run.steps) - 1  # a prefix of `low` steps is accepted, the one of high + 1 is not
-    while low < high:
-        middle = (low + high + 1) // 2
-        if gate(unit.with_function(run.steps[middle - 1].function)) is None:
-            low = middle
-        else:
-            high = middle - 1
-    return low

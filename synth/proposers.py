@@ -25,7 +25,7 @@ Proposer = Callable[[Function, Facts, Unit, Settings], Session]
 
 
 class PassSession:
-    """The pass tier: every row of the table in turn.  Passes do not search, so a counterexample teaches them nothing."""
+    """The pass tier: every row of the table in turn.  Passes do not search, so a refutation teaches them nothing."""
 
     def __init__(self, function: Function, facts: Facts, unit: Unit, settings: Settings) -> None:
         self._arguments = (function, facts, unit, settings)

@@ -86,6 +86,11 @@ def _kept(before: tuple[Insn, ...], after: tuple[Insn, ...]) -> tuple[int, int]:
     return head, tail
 
 
+def same_code(a: tuple[Insn, ...], b: tuple[Insn, ...]) -> bool:
+    """Are these the same instructions, line records apart?"""
+    return len(a) == len(b) and all(_same(*pair) for pair in zip(a, b, strict=True))
+
+
 def _same(a: Insn, b: Insn) -> bool:
     return a.without_origin() == b.without_origin() and a.origin.core == b.origin.core
 
