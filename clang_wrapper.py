@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from object_stage import Outcome
     from synth.settings import Settings
 
+VERSION = "0.1.0"
+
 
 def main() -> int:
     """Entry point of every personality; the name by which we were called says whether the compiler is clang or llc."""
@@ -73,9 +75,7 @@ def _settings() -> Settings | None:
 
 def _show_version(settings: Settings) -> int:
     """Our line behind the compiler's own; compiler caches hash it, so it carries what shapes our output."""
-    from importlib.metadata import version
-
-    print(f"k2-clang {version('k2-clang')}, settings {settings.digest}", flush=True)
+    print(f"k2-clang {VERSION}, settings {settings.digest}", flush=True)
     return 0
 
 

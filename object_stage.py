@@ -10,11 +10,17 @@ import marshal
 import os
 import signal
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from processes import STOPPING_SIGNALS, in_child
 from synth.record import Record, from_json
 from synth.settings import Settings
+
+if TYPE_CHECKING:
+    from llvm_bridge.object import Object
+    from verifier_model.bpf.unit import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +39,57 @@ def optimise_bytes(data: bytes, settings: Settings, cpu_level: int | None = None
     # Imported here because the wrapper's own process must stay quick: z3 takes longer to load than clang to run.
     from llvm_bridge.object import Untouched
     from llvm_bridge.reader import read_object
-    from llvm_bridge.writer import write_object
     from synth.pipeline import optimise
 
     source = read_object(data, cpu_level)
     if isinstance(source, Untouched):
         return _untouched(data, settings, source.reason)
-    gate = None
-    if settings.gate == "kernel":
-        from kernel_gate import kernel_gate
+    unit, record = optimise(source.unit, settings, _kernel_gate(source) if settings.gate == "kernel" else None)
+    new, kept = _write(source, unit)
+    for name, reason in kept.items():
+        record = record.with_function_kept(name, reason)
+    return Outcome(new, record)
 
-        gate = kernel_gate(source)
-    unit, record = optimise(source.unit, settings, gate)
+
+def _write(source: Object, unit: Unit) -> tuple[bytes, dict[str, str]]:
+    """The unit written into the object, and the functions that had to stay as they were, with the reasons.
+
+    Where the object as a whole cannot be written, its own bytes, and every function that was to change.
+    """
+    from llvm_bridge.object import Untouched
+    from llvm_bridge.writer import write_object
+
+    kept: dict[str, str] = {}
     while isinstance(written := write_object(source, unit), Untouched):
-        if written.function is None:
-            return _untouched(data, settings, written.reason)
+        if written.function is None or written.function in kept:
+            changed = [old.name for old, new in zip(source.unit.functions, unit.functions, strict=True) if old != new]
+            return source.data, {**kept, **dict.fromkeys(changed, written.reason)}
+        kept[written.function] = written.reason
         unit = unit.with_function(source.unit.function(written.function))
-        record = record.with_function_kept(written.function, written.reason)
-    return Outcome(written, record)
+    return written, kept
+
+
+def _kernel_gate(source: Object) -> Callable[[Unit], str | None]:
+    """Asks the running kernel: what it accepts of the compiler's own object must be accepted, with no more work.
+
+    Raises PermissionError where bpf(2) is not permitted, LibbpfMissingError without libbpf.
+    """
+    from verifier_model.kernel.gate import ask_kernel
+
+    programs = tuple(function.name for function in source.unit.functions if not function.is_subprogram)
+    before = {word.program: word for word in ask_kernel(source.data, programs) if word.accepted}
+
+    def gate(unit: Unit) -> str | None:
+        if programs and not before:
+            return "it accepts no program of the compiler's own object"
+        for word in ask_kernel(_write(source, unit)[0], tuple(before)):
+            if not word.accepted:
+                return f"{word.program}: {word.reason}"
+            if word.verified_insns > before[word.program].verified_insns:
+                return f"{word.program}: the verifier's work grows to {word.verified_insns} instructions"
+        return None
+
+    return gate
 
 
 def _untouched(data: bytes, settings: Settings, reason: str) -> Outcome:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import click
 
+from clang_wrapper import VERSION
 from k2_tools.demo import demo
 from k2_tools.diff import diff
 from k2_tools.lint import lint
@@ -15,7 +14,7 @@ from k2_tools.settings_table import settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("k2-clang"), prog_name="k2")
+@click.version_option(VERSION, prog_name="k2")
 def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 

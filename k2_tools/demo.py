@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def compile_example(source: Path, output: Path, level: str, gate: str) -> Subjec
         raise click.ClickException(f"{' '.join(command)}\n{done.stderr}")
     if done.stderr:
         click.echo(done.stderr, err=True, nl=False)
-    return Subject(source.name, from_json(line), seconds)
+    return Subject(source.name, from_json(json.dumps(json.loads(line)["record"])), seconds)
 
 
 def _gate() -> str:

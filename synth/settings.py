@@ -28,7 +28,6 @@ class Settings:
     """What the user asked for; every field has a row of the same name in `ROWS`."""
 
     clang: str = ""
-    llc: str = ""
     disable: bool = False
     goal: str = "balanced"
     effort: int = 1
@@ -131,8 +130,7 @@ class Row:
 
 MOST: Final = 2**31 - 1
 ROWS: Final = (
-    Row("clang", _text, "the real clang to run; default: the first one on PATH that is not k2-clang"),
-    Row("llc", _text, "the real llc that k2-llc runs"),
+    Row("clang", _text, "the real clang, and the llc beside it for k2-llc; default: first on PATH, else ziglang"),
     Row("disable", _flag, "1: run the real compiler and touch nothing"),
     Row("goal", _choice("balanced", "latency", "size"), "balanced: fewer slots, no path slower; latency; size", True),
     Row(

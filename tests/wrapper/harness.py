@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
+TEMPORARY = re.compile(rb"-[0-9a-f]{6}\.o")  # clang's own random names, where it calls a linker
 
 SOURCES = {
     "prog.c": """
@@ -24,7 +26,7 @@ SEC("xdp") int pass(struct xdp_md *context)
         return 1;
     return data[12] == 8 && data[13] == 0 ? 2 : 1;
 }
-char license[] SEC("license") = "GPL";
+char _license[] SEC("license") = "GPL";
 """,
     "second.c": 'int second(void *context) { return 2; }\nchar l[] __attribute__((section("license"))) = "GPL";\n',
     "bad.c": "int f(void) { return undeclared; }\n",
@@ -88,4 +90,4 @@ def observe(command: list[str], folder: Path, stdin: bytes = b"", **variables: s
     done = subprocess.run(
         command, cwd=folder, input=stdin, env=environment(**variables), capture_output=True, timeout=SECONDS
     )
-    return Seen(done.returncode, done.stdout, done.stderr, files(folder))
+    return Seen(done.returncode, done.stdout, TEMPORARY.sub(b"-X.o", done.stderr), files(folder))
