@@ -1,7 +1,8 @@
-"""May a rewrite be applied together with others that were proved under the same facts?  (Inside the trust wall.)
+"""May a rewrite be applied together with others that were proved under the same facts? (Inside the trust wall.)
 
-A rewrite promises to deliver what the program demands behind its window, given what the program demanded in front of it.
-Other rewrites of the batch preserve exactly those demanded values.  So it composes when its replacement reads nothing else.
+A rewrite promises to deliver what the program demands behind its window, given what the program demanded in front of
+it. Other rewrites of the batch preserve exactly those demanded values. So it composes when its replacement reads
+nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from verifier_model.facts import Facts
 
 
 def reads_no_more(rewrite: Rewrite, facts: Facts) -> bool:
-    """Is every register bit and stack byte that the replacement reads one that the function still needs at that point?"""
+    """Is every register bit and stack byte that the replacement reads one that the function still needs there?"""
     window = rewrite.window
     allowed = facts.demand_before(Point(window.label, window.start))
     needed = demand_before(rewrite.after, _accesses(rewrite, facts), _demand_behind(rewrite, facts))

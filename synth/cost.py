@@ -1,6 +1,6 @@
 """What instructions cost: slots, and estimated latency in picoseconds from a named table (DESIGN.md, Goals and cost).
 
-Outside the trust wall.  All arithmetic is on integers, so that no machine's rounding can decide the output.
+Outside the trust wall. All arithmetic is on integers, so that no machine's rounding can decide the output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CostTable:
     picoseconds: dict[str, int]
 
     def of(self, row: Row) -> int:
-        """Cost of one execution: by row name, else by `kind.op`, else by kind.  Raises KeyError for an unpriced kind."""
+        """Cost of one execution: by row name, else `kind.op`, else kind.  Raises KeyError for an unpriced kind."""
         for key in (row.name, f"{row.kind.value}.{row.op}", row.kind.value):
             if key in self.picoseconds:
                 return self.picoseconds[key]

@@ -1,7 +1,7 @@
 """The one door through which a proposal enters: cost, level, local safety, proof (DESIGN.md, The trust wall).
 
-Everything that proposes is outside the wall; whatever comes out of `Door.ask` accepted has been `PROVED` under the facts
-of the very function it is applied to.
+Everything that proposes is outside the wall; whatever comes out of `Door.ask` accepted has been `PROVED` under the
+facts of the very function it is applied to.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """From proposals to a better unit: rounds of proposals, the door, the whole-function check, the gate.
 
-Soundness of a batch.  Each rewrite of a batch is proved under the facts of the function as it was before the batch.  Two of
-them compose when neither replacement reads a register bit or stack byte that the original program no longer needed there
-(`composition.reads_no_more`): then every value it reads is one that the other rewrites were proved to preserve, and what it
-demands of the code before it is no more than what that code was proved to deliver.  A replacement that reads more than that
-goes alone, and the facts are derived anew after it.
+Soundness of a batch. Each rewrite of a batch is proved under the facts of the function as it was before the batch.
+Two of them compose when neither replacement reads a register bit or stack byte that the original program no longer
+needed there (`composition.reads_no_more`): then every value it reads is one that the other rewrites were proved to
+preserve, and what it demands of the code before it is no more than what that code was proved to deliver. A
+replacement that reads more than that goes alone, and the facts are derived anew after it.
 """
 
 from __future__ import annotations
