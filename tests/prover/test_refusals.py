@@ -477,27 +477,28 @@ def test_unknown(row: Row) -> None:
     assert (verdict.status, verdict.reason) == (Status.UNKNOWN, row.difference)
 
 
-def _with_core(question: Obligation, program: str, index: int) -> Obligation:
-    insns = list(getattr(question, program))
-    insns[index] = replace(insns[index], origin=Origin(core=((4, 12, 0),)))
-    return replace(question, **{program: tuple(insns)})
+def _with_core(question: Obligation, side: str) -> Obligation:
+    """The same question with a CO-RE record on the first instruction of one program."""
+    first, *rest = question.before if side == "before" else question.after
+    patched = (replace(first, origin=Origin(core=((4, 12, 0),))), *rest)
+    return replace(question, before=patched) if side == "before" else replace(question, after=patched)
 
 
 def test_core_rider_stays_and_its_result_is_unknown() -> None:
     entry = "r6 object base=1"
     same = obligation(entry, "r3 = *(u32 *)(r6 + 8); r4 = 0; r4 += 1", "r3 = *(u32 *)(r6 + 8); r4 = 1", "r3 r4")
-    both = _with_core(_with_core(same, "before", 0), "after", 0)
+    both = _with_core(_with_core(same, "before"), "after")
     assert prove(both).status is Status.PROVED
-    one = _with_core(same, "before", 0)
+    one = _with_core(same, "before")
     assert prove(one).status is Status.UNKNOWN
     moved = obligation(entry, "r3 = *(u32 *)(r6 + 8); r4 = 0; r4 += 1", "r3 = *(u32 *)(r6 + 12); r4 = 1", "r3 r4")
-    assert prove(_with_core(_with_core(moved, "before", 0), "after", 0)).status is Status.UNKNOWN
+    assert prove(_with_core(_with_core(moved, "before"), "after")).status is Status.UNKNOWN
 
 
 def test_core_immediate_is_no_constant() -> None:
     same = obligation("", "r3 = 8; r3 += 1", "r3 = 8; r3 = 9", "r3")
     assert prove(same).status is Status.PROVED
-    patched = _with_core(_with_core(same, "before", 0), "after", 0)
+    patched = _with_core(_with_core(same, "before"), "after")
     assert prove(patched).status is Status.REFUTED
 
 

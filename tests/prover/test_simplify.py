@@ -22,7 +22,8 @@ Program = list[tuple[str, tuple[int, ...], int, int]]
 def random_program(rng: random.Random, width: int, steps: int) -> Program:
     """Steps (operation, operand positions, width, number) over a growing list of values of mixed widths."""
     widths = [width, width, 8, width]
-    program: Program = [("var", (), w, 0) for w in widths[:3]] + [("const", (), width, rng.choice([0, 1, -1, 5, 12]))]
+    program: Program = [("var", (), w, 0) for w in widths[:3]]
+    program.append(("const", (), width, rng.choice([0, 1, -1, 5, 12])))
     while len(program) < steps:
         a = rng.randrange(len(program))
         w = widths[a]

@@ -70,6 +70,7 @@ def _load(run: Run, insn: Insn) -> None:
         return
     if fact.region is Region.CTX:
         run.registers[insn.dst] = _context_load(run, insn, address)
+        run.context_words.append((address, row.size, run.registers[insn.dst].term))
         return
     require_shared(fact)
     # Whether the loaded number is sign-extended is not part of the access: nobody else can see it.

@@ -23,6 +23,7 @@ from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.events import Check, Comparison, DifferentShapeError
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
 from verifier_model.prover.memory import AliasBudget, Place
+from verifier_model.prover.replay import confirms
 from verifier_model.prover.run import Run
 from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.smt_algebra import Query
@@ -109,6 +110,8 @@ def _refuted(problem: Problem, checks: list[Check], state: Assignment) -> Verdic
         return None
     if _relates_context_widths(problem):
         return _unknown("context loads of different widths are not related to each other")
+    if confirms(problem.before, problem.after, state) is False:
+        return _unknown("model not confirmed by the concrete machine")
     calls = sum(event.shape[0] == "call" for event in problem.before.events)
     return Verdict(
         Status.REFUTED, counterexample=describe(problem.entry, difference, calls, problem.obligation.unit.byte_order)

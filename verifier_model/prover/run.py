@@ -29,7 +29,11 @@ class Control(NamedTuple):
 
 @dataclass
 class Run:
-    """One program's run.  `script` lists the events of `before` while `after` runs; then every event is compared."""
+    """One program's run.  `script` lists the events of `before` while `after` runs; then every event is compared.
+
+    `known_bytes` are private bytes that the facts know at the start; `touched` lists the private bytes of all accesses;
+    `context_words` the context loads: address, size in bytes, 64-bit result.
+    """
 
     obligation: Obligation
     entry: Entry
@@ -41,7 +45,10 @@ class Run:
     events: list[ev.Event] = field(default_factory=list)
     memory: dict[ev.RegionKey, RegionMemory] = field(default_factory=dict)
     spills: dict[int, Register] = field(default_factory=dict)
+    known_bytes: list[tuple[ev.RegionKey, Place, Term]] = field(default_factory=list)
+    touched: list[tuple[ev.RegionKey, Place]] = field(default_factory=list)
     context_loads: set[tuple[int, int, int]] = field(default_factory=set)
+    context_words: list[tuple[Term, int, Term]] = field(default_factory=list)
     context_epoch: int = 0
     packet_epoch: int = 0
     stack_epoch: int = 0
@@ -60,13 +67,14 @@ class Run:
         stack = RegionMemory(self.terms, ("initial", ev.stack_key(0), 0), self.budget)
         top = self.entry.frame_pointer
         for off, byte in known_stack(self.entry):
-            stack.know(Place(top, off & (1 << WORD) - 1), byte)
+            self.known_bytes.append((ev.stack_key(0), Place(top, off & (1 << WORD) - 1), byte))
         for off, value in self.entry.slots.items():
-            for place, byte in zip(
-                places(self.terms, self.terms.offset(top, off), 8), cut(self.terms, value.term, order), strict=True
-            ):
-                stack.know(place, byte)
+            where = places(self.terms, self.terms.offset(top, off), 8)
+            for place, byte in zip(where, cut(self.terms, value.term, order), strict=True):
+                self.known_bytes.append((ev.stack_key(0), place, byte))
             self.spills[off] = value.fact
+        for _, place, byte in self.known_bytes:
+            stack.know(place, byte)
         self.memory[ev.stack_key(0)] = stack
 
     def finish(self) -> None:
@@ -95,6 +103,7 @@ class Run:
     def private_places(self, fact: Register, address: Term, size: int) -> list[Place]:
         """The bytes of an access to private memory; raises TooHardError outside of the current frame."""
         result = places(self.terms, address, size)
+        self.touched += [(region_key(fact), place) for place in result]
         if region_key(fact) == ev.stack_key(0):
             for place in result:
                 if place.base is self.entry.frame_pointer and place.off < (1 << WORD) - STACK_BYTES:
