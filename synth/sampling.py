@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from verifier_model.domains.scalar import Scalar
@@ -59,8 +60,7 @@ class Numbers:
             return bytes(count)
         if profile % 16 == 7:
             return b"\xff" * count
-        words = (count + 7) // 8
-        return b"".join(self.next().to_bytes(8, "little") for _ in range(words))[:count]
+        return hashlib.shake_128(self.next().to_bytes(8, "little")).digest(count)
 
 
 def sample(scalar: Scalar, numbers: Numbers, profile: int, most: int | None = None) -> int:

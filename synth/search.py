@@ -90,8 +90,7 @@ class WindowSearch:
             self.places.type_of(symbol_fact(ref), ("symbol", at)) for at, ref in enumerate(self._refs)
         ]
         self._result_types = [
-            None if fact is None else self.places.type_of(fact, ("event", at))
-            for at, fact in enumerate(window.results)
+            None if fact is None else self.places.type_of(fact, ("event", at)) for at, fact in enumerate(window.results)
         ]
         if len(self.places.index) > _MOST_PLACES:
             raise NoSearch("too many memory objects")
@@ -201,9 +200,11 @@ class WindowSearch:
             if place not in (STACK, PACKET) or place not in cases[0].images:
                 regions.append((bases, [0] * len(cases), 0, b""))
                 continue
-            images = [case.images[place] for case in cases]
-            limits = [len(case.images[place]) if generous else case.limits[place] for case in cases]
-            regions.append((bases, limits, len(images[0]), b"".join(images)))
+            size = min(len(case.images[place]) for case in cases)
+            limits = [size if generous else min(size, case.limits[place]) for case in cases]
+            stride = -(-max(limits) // SLOT_SIZE) * SLOT_SIZE
+            contents = b"".join(case.images[place][:stride] for case in cases)
+            regions.append((bases, limits, stride, contents))
         return regions
 
     def learn(self, counterexample: Counterexample) -> bool:

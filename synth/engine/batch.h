@@ -64,6 +64,8 @@ struct Lanes {
   // (one mask byte per byte of a lane's image, null when every byte counts).  Stops counting above `bound`.
   uint64_t (*difference)(const Batch& batch, const uint64_t* register_masks, const uint8_t* const* memory_masks,
                          uint64_t bound);
+  // What an ALU or byte-swap instruction would leave in its destination, in one lane.
+  uint64_t (*alu_in_lane)(const Insn& insn, const Batch& batch, int lane, bool big_endian);
 };
 
 const Lanes& best_lanes();

@@ -62,64 +62,70 @@ uint64_t apply(uint64_t a, uint64_t b) {
   return 0;
 }
 
-template <Op op, int width>
-void alu(const Insn& insn, Batch& batch) {
-  uint64_t* dst = batch.reg[insn.dst].lane;
+template <Op op, int width, int lanes>
+void alu(const Insn& insn, uint64_t* dst, const uint64_t* src) {
+  constexpr uint64_t cut = low_bits<width>;
   if (insn.from_reg) {
-    const uint64_t* src = batch.reg[insn.src].lane;
-    for (int l = 0; l < n; ++l)
-      dst[l] = apply<op, width>(dst[l] & low_bits<width>, src[l] & low_bits<width>) & low_bits<width>;
+    for (int l = 0; l < lanes; ++l) dst[l] = apply<op, width>(dst[l] & cut, src[l] & cut) & cut;
   } else {
-    const uint64_t imm = static_cast<uint64_t>(insn.imm) & low_bits<width>;
-    for (int l = 0; l < n; ++l) dst[l] = apply<op, width>(dst[l] & low_bits<width>, imm) & low_bits<width>;
+    const uint64_t imm = static_cast<uint64_t>(insn.imm) & cut;
+    for (int l = 0; l < lanes; ++l) dst[l] = apply<op, width>(dst[l] & cut, imm) & cut;
   }
 }
 
-template <Op op>
-void alu_width(const Insn& insn, Batch& batch) {
+template <Op op, int lanes>
+void alu_width(const Insn& insn, uint64_t* dst, const uint64_t* src) {
   if (insn.width == 64) {
-    alu<op, 64>(insn, batch);
+    alu<op, 64, lanes>(insn, dst, src);
   } else {
-    alu<op, 32>(insn, batch);
+    alu<op, 32, lanes>(insn, dst, src);
   }
 }
 
-void reverse_bytes(const Insn& insn, Batch& batch) {
-  uint64_t* dst = batch.reg[insn.dst].lane;
-  for (int l = 0; l < n; ++l) dst[l] = swapped(dst[l], insn.width);
+template <int lanes>
+void reverse_bytes(const Insn& insn, uint64_t* dst) {
+  for (int l = 0; l < lanes; ++l) dst[l] = swapped(dst[l], insn.width);
 }
 
-void keep_low(const Insn& insn, Batch& batch) {
-  uint64_t* dst = batch.reg[insn.dst].lane;
+template <int lanes>
+void keep_low(const Insn& insn, uint64_t* dst) {
   const uint64_t mask = ~uint64_t{0} >> (64 - insn.width);
-  for (int l = 0; l < n; ++l) dst[l] &= mask;
+  for (int l = 0; l < lanes; ++l) dst[l] &= mask;
 }
 
-void run_alu(const Insn& insn, Batch& batch, bool big_endian) {
+// The operation on `lanes` values from dst and src on (src is read only where the instruction has a source register).
+template <int lanes>
+void run_alu(const Insn& insn, uint64_t* dst, const uint64_t* src, bool big_endian) {
   switch (insn.op) {
-    case Op::add: return alu_width<Op::add>(insn, batch);
-    case Op::sub: return alu_width<Op::sub>(insn, batch);
-    case Op::mul: return alu_width<Op::mul>(insn, batch);
-    case Op::div: return alu_width<Op::div>(insn, batch);
-    case Op::sdiv: return alu_width<Op::sdiv>(insn, batch);
-    case Op::or_: return alu_width<Op::or_>(insn, batch);
-    case Op::and_: return alu_width<Op::and_>(insn, batch);
-    case Op::lsh: return alu_width<Op::lsh>(insn, batch);
-    case Op::rsh: return alu_width<Op::rsh>(insn, batch);
-    case Op::mod: return alu_width<Op::mod>(insn, batch);
-    case Op::smod: return alu_width<Op::smod>(insn, batch);
-    case Op::xor_: return alu_width<Op::xor_>(insn, batch);
-    case Op::mov: return alu_width<Op::mov>(insn, batch);
-    case Op::arsh: return alu_width<Op::arsh>(insn, batch);
-    case Op::neg: return alu_width<Op::neg>(insn, batch);
-    case Op::movsx8: return alu_width<Op::movsx8>(insn, batch);
-    case Op::movsx16: return alu_width<Op::movsx16>(insn, batch);
-    case Op::movsx32: return alu_width<Op::movsx32>(insn, batch);
-    case Op::le: return big_endian ? reverse_bytes(insn, batch) : keep_low(insn, batch);
-    case Op::be: return big_endian ? keep_low(insn, batch) : reverse_bytes(insn, batch);
-    case Op::bswap: return reverse_bytes(insn, batch);
+    case Op::add: return alu_width<Op::add, lanes>(insn, dst, src);
+    case Op::sub: return alu_width<Op::sub, lanes>(insn, dst, src);
+    case Op::mul: return alu_width<Op::mul, lanes>(insn, dst, src);
+    case Op::div: return alu_width<Op::div, lanes>(insn, dst, src);
+    case Op::sdiv: return alu_width<Op::sdiv, lanes>(insn, dst, src);
+    case Op::or_: return alu_width<Op::or_, lanes>(insn, dst, src);
+    case Op::and_: return alu_width<Op::and_, lanes>(insn, dst, src);
+    case Op::lsh: return alu_width<Op::lsh, lanes>(insn, dst, src);
+    case Op::rsh: return alu_width<Op::rsh, lanes>(insn, dst, src);
+    case Op::mod: return alu_width<Op::mod, lanes>(insn, dst, src);
+    case Op::smod: return alu_width<Op::smod, lanes>(insn, dst, src);
+    case Op::xor_: return alu_width<Op::xor_, lanes>(insn, dst, src);
+    case Op::mov: return alu_width<Op::mov, lanes>(insn, dst, src);
+    case Op::arsh: return alu_width<Op::arsh, lanes>(insn, dst, src);
+    case Op::neg: return alu_width<Op::neg, lanes>(insn, dst, src);
+    case Op::movsx8: return alu_width<Op::movsx8, lanes>(insn, dst, src);
+    case Op::movsx16: return alu_width<Op::movsx16, lanes>(insn, dst, src);
+    case Op::movsx32: return alu_width<Op::movsx32, lanes>(insn, dst, src);
+    case Op::le: return big_endian ? reverse_bytes<lanes>(insn, dst) : keep_low<lanes>(insn, dst);
+    case Op::be: return big_endian ? keep_low<lanes>(insn, dst) : reverse_bytes<lanes>(insn, dst);
+    case Op::bswap: return reverse_bytes<lanes>(insn, dst);
     default: return;
   }
+}
+
+uint64_t alu_in_lane(const Insn& insn, const Batch& batch, int lane, bool big_endian) {
+  uint64_t value = batch.reg[insn.dst].lane[lane];
+  run_alu<1>(insn, &value, batch.reg[insn.src].lane + lane, big_endian);
+  return value;
 }
 
 template <int bytes>
@@ -258,7 +264,9 @@ bool run(const Step* steps, int count, Batch& batch, bool big_endian) {
   for (int i = 0; i < count; ++i) {
     const Step& step = steps[i];
     switch (step.kind) {
-      case Step::Kind::alu: run_alu(step.insn, batch, big_endian); break;
+      case Step::Kind::alu:
+        run_alu<n>(step.insn, batch.reg[step.insn.dst].lane, batch.reg[step.insn.src].lane, big_endian);
+        break;
       case Step::Kind::load:
         if (!load(step, batch, big_endian)) return false;
         break;
@@ -310,6 +318,6 @@ uint64_t difference(const Batch& batch, const uint64_t* register_masks, const ui
 }  // namespace
 
 extern const Lanes lanes;
-const Lanes lanes = {K2_TEXT(K2_VARIANT), run, difference};
+const Lanes lanes = {K2_TEXT(K2_VARIANT), run, difference, alu_in_lane};
 
 }  // namespace k2::K2_VARIANT

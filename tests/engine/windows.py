@@ -70,8 +70,9 @@ def disagreements(search: WindowSearch) -> list[str]:
         for place in (STACK, PACKET):
             if place not in places:
                 continue
-            size = len(case.images[place])
-            image = regions[places.index(place)][lane * size : (lane + 1) * size]
+            contents = regions[places.index(place)]
+            size = len(contents) // len(search.cases)
+            image = contents[lane * size : (lane + 1) * size]
             wanted = bytes(machine.memory[case.bases[place] + at] for at in range(case.limits[place]))
             if image[: len(wanted)] != wanted:
                 found.append(f"test {lane}: {place} differs")
