@@ -67,7 +67,7 @@ class BlockView:
     @cached_property
     def symbols(self) -> SymbolicBlock:
         states = [self.facts.before(self.point(index)) for index in range(len(self.insns) + 1)]
-        effects = {i: self.facts.effects(self.point(i)) for i, insn in enumerate(self.insns) if insn.kind is Kind.CALL}
+        effects = [self.facts.effects(self.point(i)) for i, insn in enumerate(self.insns) if insn.kind is Kind.CALL]
         return SymbolicBlock(self.insns, states, effects, self.unit.byte_order)
 
     def demand_after(self, index: int) -> Demand:

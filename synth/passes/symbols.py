@@ -9,14 +9,15 @@ This is outside the trust wall: a wrong guess costs one refused proof.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from synth.passes.operands import base_register, writes
-from verifier_model.bpf.insn import REGISTER_COUNT, ByteOrder, Insn
+from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, ByteOrder, Insn, Ref, RefKind
 from verifier_model.bpf.isa import Kind, Operand
-from verifier_model.contracts.effects import CallEffects, MemoryArgument
+from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryArgument
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
 
@@ -113,19 +114,28 @@ class Snapshot:
 
 
 class SymbolicBlock:
-    """`before[i]` is what is known just before instruction `i`; `before[len]` at the end."""
+    """`before[i]` is what is known just before instruction `i`; `before[len]` at the end.
+
+    `states` are the facts before each instruction and at the end, or at least at the start.  `effects` are those of the
+    calls, in order.  With shared `names`, contents of two blocks that start in one state can be compared.
+    """
 
     def __init__(
         self,
         insns: tuple[Insn, ...],
         states: list[State],
-        effects: dict[int, CallEffects],
+        effects: list[CallEffects],
         order: ByteOrder,
+        names: Names | None = None,
     ) -> None:
-        self.names = Names()
+        self.names = Names() if names is None else names
         self._insns, self._states, self._effects, self._order = insns, states, effects, order
+        self._counts: Counter[str] = Counter()
+        self._epochs = Epochs(self.names)
+        self._calls: dict[int, CallEffects] = {}
         regs = [self._entry(reg) for reg in range(REGISTER_COUNT)]
         self.before = [Snapshot(regs)]
+        self.before[0].memory.update(self._spilled())
         for index, insn in enumerate(insns):
             self.before.append(self._step(index, insn, self.before[-1]))
         for index in range(len(insns) - 1, -1, -1):
@@ -143,7 +153,12 @@ class SymbolicBlock:
             base, distance = (value if key is None else key), 0
         if isinstance(base, Root):
             return Address(base, distance + off)
-        return Address(Root(self._states[index].regs[reg].region, base), distance + off)
+        return Address(Root(self._region(index, reg, base), base), distance + off)
+
+    def _region(self, index: int, reg: int, base: Hashable) -> Region:
+        if index < len(self._states):
+            return self._states[index].regs[reg].region
+        return Region.DATA if isinstance(base, _Wide) and base.ref.kind is RefKind.DATA else Region.UNKNOWN
 
     def access(self, index: int) -> Address:
         """The address of the memory instruction at `index`."""
@@ -159,6 +174,22 @@ class SymbolicBlock:
 
     def _entry(self, reg: int) -> Value:
         return self._refined(self.names.value(("entry", reg)), self._states[0].regs[reg])
+
+    def _spilled(self) -> Memory:
+        """What the facts know of the stack's bytes at the start."""
+        memory: Memory = {}
+        root = Root(Region.STACK, _Frame(self._states[0].regs[FRAME_POINTER].frame))
+        for off, slot in sorted(self._states[0].stack.items()):
+            value = self.names.value(("spilled", off))
+            if slot.spill is not None:
+                value = self._refined(value, slot.spill)
+            places = self._byte_places(Address(root, off), WORD)
+            for place, byte in zip(places, value, strict=True):
+                if slot.spill is not None:
+                    memory[place] = byte
+                elif slot.marks[place.off - off] == "0":
+                    memory[place] = 0
+        return memory
 
     def _refined(self, value: Value, fact: Register) -> Value:
         """The value with what the facts know of it: a pointer's place, a number's known bytes."""
@@ -182,18 +213,24 @@ class SymbolicBlock:
         if kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
             memory = self._stored(index, insn, old)
         elif kind is Kind.ATOMIC:
-            memory = _without_family(memory, _MAY_WRITE.get(self.access(index).root.region, frozenset()))
+            family = _MAY_WRITE.get(self.access(index).root.region, frozenset())
+            self._epochs.advance(family, None, (kind, self._counts[kind.value]))
+            memory = _without_family(memory, family)
         elif kind in (Kind.CALL, Kind.LEGACY_LOAD):
+            self._epochs.advance(STACK_FAMILY | PACKET_FAMILY, None, (kind, self._counts[kind.value]))
+            self._calls[index] = self._effects[self._counts["call"]] if kind is Kind.CALL else UNKNOWN_CALL
             memory = self._called(index, memory)
         for reg in sorted(writes(insn)):
-            regs[reg] = self.names.value(("written", index, reg))
+            regs[reg] = self.names.value((kind, self._counts[kind.value], reg))
+        self._counts[kind.value] += 1
         if kind is Kind.LOAD:
             memory = self._loaded(index, insn, old, regs)
         elif kind in (Kind.ALU, Kind.ENDIAN, Kind.LOAD_WIDE):
             regs[insn.dst] = self._computed(insn, old.regs)
-        following = self._states[index + 1]
-        for reg in sorted(writes(insn)):
-            regs[reg] = self._refined(regs[reg], following.regs[reg])
+        if index + 1 < len(self._states):
+            following = self._states[index + 1]
+            for reg in sorted(writes(insn)):
+                regs[reg] = self._refined(regs[reg], following.regs[reg])
         return Snapshot(regs, memory)
 
     def _carry_back(self, index: int) -> None:
@@ -228,38 +265,46 @@ class SymbolicBlock:
         return places if self._order == "little" else places[::-1]
 
     def _loaded(self, index: int, insn: Insn, old: Snapshot, regs: list[Value]) -> Memory:
-        address = self.access(index)
-        if insn.row.sign or not is_private(address.root.region):
-            low = self.names.value(("load", index))
-            if not insn.row.sign:
-                regs[insn.dst] = low[: insn.row.size] + (0,) * (WORD - insn.row.size)
-            return old.memory
-        memory = dict(old.memory)
-        places = self._byte_places(address, insn.row.size)
-        for place in places:
-            if place not in memory:
-                memory[place] = self.names.value(("memory", place, index))[0]
-        regs[insn.dst] = tuple(memory[place] for place in places) + (0,) * (WORD - insn.row.size)
+        address, size = self.access(index), insn.row.size
+        memory = old.memory
+        if is_private(address.root.region):
+            places = self._byte_places(address, size)
+            memory = {**{place: self.untouched(place) for place in places}, **old.memory}
+            low = tuple(memory[place] for place in places)
+        elif address.root.region is Region.CTX:
+            low = self.names.value((Region.CTX, address, size, self._counts[Kind.CALL.value]))[:size]
+        else:
+            self._counts["shared load"] += 1
+            low = self.names.value(("shared load", self._counts["shared load"]))[:size]
+        if insn.row.sign:
+            regs[insn.dst] = self.names.value(("sign", low))
+        else:
+            regs[insn.dst] = low + (0,) * (WORD - size)
         return memory
+
+    def untouched(self, place: Address) -> int:
+        """The byte that memory holds where no store in the block is known to have written, as of the last step."""
+        return self.names.value(("memory", place, self._epochs.of(place.root)))[0]
 
     def _stored(self, index: int, insn: Insn, old: Snapshot) -> Memory:
         address = self.access(index)
         family = _MAY_WRITE.get(address.root.region, frozenset())
         if not family:
             return old.memory
+        value = value_of(insn.imm) if insn.kind is Kind.STORE_IMM else old.regs[insn.src]
+        self._epochs.advance(family, address.root, (address, value[: insn.row.size]))
         kept = {
             place: byte
             for place, byte in old.memory.items()
             if place.root == address.root or place.root.region not in family
         }
         if is_private(address.root.region):
-            value = value_of(insn.imm) if insn.kind is Kind.STORE_IMM else old.regs[insn.src]
             kept.update(zip(self._byte_places(address, insn.row.size), value, strict=False))
         return kept
 
     def _called(self, index: int, memory: Memory) -> Memory:
-        effects = self._effects.get(index)
-        if effects is None or effects.writes_all:
+        effects = self._calls[index]
+        if effects.writes_all:
             return {}
         if effects.changes_packet:
             memory = _without_family(memory, PACKET_FAMILY)
@@ -281,7 +326,7 @@ class SymbolicBlock:
     def _computed(self, insn: Insn, regs: list[Value]) -> Value:
         row = insn.row
         if insn.kind is Kind.LOAD_WIDE:
-            return value_of(insn.imm) if insn.ref is None else self.names.value(("wide", insn.ref))
+            return value_of(insn.imm) if insn.ref is None else self.names.value(_Wide(insn.ref))
         dst = regs[insn.dst]
         if insn.kind is Kind.ENDIAN:
             return self._swapped(insn, dst)
@@ -320,6 +365,32 @@ class SymbolicBlock:
 
 class _Frame(NamedTuple):
     number: int
+
+
+class _Wide(NamedTuple):
+    ref: Ref
+
+
+class Epochs:
+    """Numbers the times between writes that may hit a root's bytes from outside it."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._of_root: dict[Root, Hashable] = {}
+        self._of_others: dict[Region, Hashable] = {}
+
+    def of(self, root: Root) -> Hashable:
+        return self._of_root.setdefault(root, self._of_others.get(root.region, 0))
+
+    def advance(self, family: frozenset[Region], exempt: Root | None, what: Hashable) -> None:
+        """Something that `what` tells from all else may have written anywhere in the family but through `exempt`."""
+        if exempt is not None:
+            self.of(exempt)
+        for root, epoch in self._of_root.items():
+            if root != exempt and root.region in family:
+                self._of_root[root] = self._names.value((epoch, what))[0]
+        for region in sorted(family, key=lambda region: region.value):
+            self._of_others[region] = self._names.value((self._of_others.get(region, 0), what))[0]
 
 
 def _root_of(fact: Register) -> Root | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from synth.passes.block_view import BlockView, FactSource
+from synth.passes.support import supported
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.unit import Function, Unit
@@ -34,4 +35,5 @@ class Pass:
             view = BlockView(function, block, facts, unit)
             if block.insns and facts.is_reachable(view.point(0)):
                 # Proposals overlap, and the first one that is proved takes the place.
-                yield from sorted(self.in_block(view, settings), key=lambda rewrite: -rewrite.slots_saved)
+                for rewrite in sorted(self.in_block(view, settings), key=lambda rewrite: -rewrite.slots_saved):
+                    yield supported(view, rewrite)
