@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from object_stage import Outcome, optimise_bytes
-from synth.record import Record, from_json
+from object_stage import Outcome, optimise_in_child
+from processes import ChildFailed
+from synth.record import Record
 from synth.settings import Settings
 
 
@@ -25,7 +26,8 @@ class Subject:
 def optimised(path: Path, settings: Settings) -> tuple[Outcome, Subject]:
     """Optimise the bytes of the file; a problem of ours ends the command with its sentence."""
     start = time.monotonic()
-    outcome = optimise_bytes(path.read_bytes(), settings)
-    if outcome.problem:
-        raise click.ClickException(f"{path}: {outcome.problem}")
-    return outcome, Subject(str(path), from_json(outcome.record), time.monotonic() - start)
+    try:
+        outcome = optimise_in_child(path.read_bytes(), settings)
+    except ChildFailed as error:
+        raise click.ClickException(f"{path}: {error}") from None
+    return outcome, Subject(str(path), outcome.record, time.monotonic() - start)
