@@ -59,7 +59,7 @@ class Assembler:
                 line = insn.origin.line or first_line
                 first_line = None
                 self._insn(insn, line, function, section, out)
-        last = function.blocks[-1].insns[-1].kind if function.blocks[-1].insns else None
+        last = next(block.insns[-1].kind for block in reversed(function.blocks) if block.insns)
         if function.untouchable is None and last not in (Kind.EXIT, Kind.JUMP):
             raise MisfitError("control may run off the function's end", function.name)
 
@@ -93,8 +93,8 @@ class Assembler:
     def _branch(self, insn: Insn, target: Ref, function: Function, at: int) -> tuple[Insn, SlotOffset]:
         place = self.layout.places[function.name]
         slot = place.blocks.get(target.name)
-        if slot is None or "target" not in insn.row.uses:
-            raise MisfitError(f"no block is called {target.name}", function.name)
+        if slot is None or slot * SLOT_BYTES >= place.size or "target" not in insn.row.uses:
+            raise MisfitError(f"no instruction to go to at {target.name}", function.name)
         distance = SlotOffset(slot - (at - place.start) // SLOT_BYTES - 1)
         if distance not in (_LONG if insn.row.name == "gotol" else _SHORT):
             if insn.row.name != "ja" or self.level < GOTOL_LEVEL:

@@ -286,9 +286,8 @@ def _records(subject: Subject) -> Iterator[Finding]:
 def _subsection(subject: Subject, table: int, home: int, subsection: btf_ext.Subsection) -> Iterator[Finding]:
     name = subject.elf.sections[home].name
     offsets = [record[0] for record in subsection.records]
-    strict = table != btf_ext.CORES
     for before, after in pairwise(offsets):
-        if after < before or (strict and after == before):
+        if after <= before:
             yield Finding("record-order", name, f"table {table}: byte {after} behind byte {before}")
     for at in offsets:
         if at not in subject.slots[home]:

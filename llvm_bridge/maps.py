@@ -49,7 +49,7 @@ def data_sections(elf: Elf) -> dict[str, DataSection]:
         if section.is_allocated
         and section.type in (SHT_PROGBITS, SHT_NOBITS)
         and not section.is_code
-        and section.name not in (*MAP_SECTIONS, "license", "version", ".text")
+        and section.name not in (*MAP_SECTIONS, "license", "version", ".text", ".eh_frame")
     }
 
 

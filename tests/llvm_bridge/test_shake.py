@@ -1,8 +1,8 @@
 """Shaking an object: instructions come and go at random places, and everything else has to follow.
 
-No-ops (`goto` the next instruction) are put in and taken out again; the result must be what it was.  Between the two, the
-object must satisfy the lint, libbpf's linker and the disassembler of LLVM, whose text, with every address translated by
-the known shifts, must be the text from before.
+No-ops (`goto` the next instruction) are put in and taken out again; the result must be what it was.  Between the two,
+the object must satisfy the lint, libbpf's linker and the disassembler of LLVM, whose text, with every address
+translated by the known shifts, must be the text from before.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ def test_the_linker_of_libbpf_takes_a_shaken_object(
     files = [tmp_path / f"{number}.o" for number in range(4)]
     files[0].write_bytes(shake(source, 0.3, random.Random(SEED + 2))[0])
     assert BPFTOOL is not None
-    for before, after in zip(files, files[1:], strict=False):
+    for before, after in pairwise(files):
         subprocess.run([BPFTOOL, "gen", "object", after, before], check=True, timeout=20)
     assert files[2].read_bytes() == files[3].read_bytes()
     linked = read(files[3].read_bytes())
