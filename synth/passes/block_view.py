@@ -46,11 +46,15 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What should stand instead of the block's instructions [start, stop); `origin`s count in the old block."""
+    """What should stand instead of the block's instructions [start, stop); `origin`s count in the old block.
+
+    The window reaches at least to `hold`: the rewrite rests on what the instructions in front of it do.
+    """
 
     lines: tuple[Line, ...]
     start: int
     stop: int
+    hold: int = 0
 
 
 class BlockView:
@@ -165,18 +169,17 @@ class BlockView:
         self,
         replaced: dict[int, tuple[Line, ...]],
         added: dict[int, tuple[Line, ...]] | None = None,
-        stop: int | None = None,
+        hold: int = 0,
     ) -> Draft:
         """The block with instructions replaced, and lines added in front of others."""
         added = added or {}
-        end = max([*(index + 1 for index in replaced), *(index + 1 for index in added), stop or 0])
-        end = min(end, len(self.insns))
+        end = max([*(index + 1 for index in replaced), *(index + 1 for index in added), hold])
         start = max(0, min([*replaced, *added, end]) - LOOKBACK)
         lines: list[Line] = []
         for index in range(start, end):
             lines.extend(added.get(index, ()))
             lines.extend(replaced[index] if index in replaced else (self.line(index),))
-        return Draft(tuple(lines), start, end)
+        return Draft(tuple(lines), start, end, hold)
 
     def finish(self, draft: Draft, proposer: str, why: str, least: int = 1) -> Rewrite | None:
         """The rewrite that the draft amounts to; None when it saves fewer than `least` slots or no register is left."""
@@ -186,6 +189,7 @@ class BlockView:
             return None
         before, after = self.insns[draft.start : draft.stop], tuple(line.insn for line in placed)
         head, tail = _common(before, after)
+        tail = min(tail, draft.stop - max(draft.hold, draft.start + head)) if draft.hold else tail
         old, new = before[head : len(before) - tail], after[head : len(after) - tail]
         if not old:
             return None

@@ -115,9 +115,10 @@ def _may_look(view: BlockView, index: int, place: Address, size: int) -> bool:
 
 def _merged(view: BlockView, group: Group, at_end: bool) -> Rewrite | None:
     position = group.stores[-1] if at_end else group.stores[0]
-    wanted = _wanted(view, group, at_end)
-    if wanted is None or not _is_writable(view, group, position):
+    found = _wanted(view, group, at_end)
+    if found is None or not _is_writable(view, group, position):
         return None
+    wanted, hold = found
     base = base_for(view, position, group.place)
     if base is None:
         return None
@@ -127,23 +128,25 @@ def _merged(view: BlockView, group: Group, at_end: bool) -> Rewrite | None:
     if imm is not None:
         store = make(f"st_{letter}", dst=base[0], off=base[1], imm=imm)
         replaced[position] = (Line(store, None, group.place),)
-        return _checked(view, group, replaced, {}, "neighbouring stores of known numbers are one store")
+        return _checked(view, group, replaced, {}, hold, "neighbouring stores of known numbers are one store")
     for reg in registers_with(view, position, wanted):
         store = make(f"stx_{letter}", dst=base[0], src=reg, off=base[1])
         replaced[position] = (Line(store, None, group.place),)
-        rewrite = _checked(view, group, replaced, {}, "the parts of one register are one store")
+        rewrite = _checked(view, group, replaced, {}, hold, "the parts of one register are one store")
         if rewrite is not None:
             return rewrite
-    return _copied(view, group, position, base, wanted)
+    return _copied(view, group, position, base, wanted, hold)
 
 
-def _copied(view: BlockView, group: Group, position: int, base: tuple[int, int], wanted: Wanted) -> Rewrite | None:
+def _copied(
+    view: BlockView, group: Group, position: int, base: tuple[int, int], wanted: Wanted, hold: int
+) -> Rewrite | None:
     """The bytes come from one place in memory: load them wide, as late as they are still there."""
     for at in range(position, max(-1, position - REACH), -1):
         if view.insns[at].kind in (Kind.CALL, Kind.LEGACY_LOAD) and at != position:
             return None
         for source in loadable(view, at, wanted):
-            if not is_readable(view, at, source, group.size):
+            if not is_readable(view, at, source, group.size) or _is_changed_by(group, source, at):
                 continue
             load = load_line(view, at, FIRST_TEMPORARY, source, group.size)
             if load is None:
@@ -151,14 +154,23 @@ def _copied(view: BlockView, group: Group, position: int, base: tuple[int, int],
             store = make(f"stx_{LETTERS[group.size]}", dst=base[0], src=FIRST_TEMPORARY, off=base[1])
             replaced: dict[int, tuple[Line, ...]] = dict.fromkeys(group.stores, ())
             replaced[position] = (Line(store, None, group.place),)
-            rewrite = _checked(view, group, replaced, {at: (load,)}, "neighbouring copies are one wide copy")
+            rewrite = _checked(view, group, replaced, {at: (load,)}, hold, "neighbouring copies are one wide copy")
             if rewrite is not None:
                 return rewrite
     return None
 
 
-def _wanted(view: BlockView, group: Group, at_end: bool) -> list[int | None] | None:
-    """The bytes that the wide store must write, lowest of the number first; None in a place: free."""
+def _is_changed_by(group: Group, source: Address, at: int) -> bool:
+    """Would the group's stores in front of `at`, which go, have made some of the source's bytes what they are?"""
+    if source.root != group.place.root or at <= group.stores[0]:
+        return False
+    return source.off < group.place.off + group.size and group.place.off < source.off + group.size
+
+
+def _wanted(view: BlockView, group: Group, at_end: bool) -> tuple[list[int | None], int] | None:
+    """The bytes that the wide store must write, lowest of the number first (None in a place: free), and how far the
+    window must reach for that."""
+    hold = 0
     first, last = group.stores[0], group.stores[-1]
     covered = _last_writers(view, group)
     snapshot = view.symbols.before[last + 1 if at_end else first].memory
@@ -174,13 +186,14 @@ def _wanted(view: BlockView, group: Group, at_end: bool) -> list[int | None] | N
             if byte is None:
                 return None
             wanted.append(byte)
-        elif _is_free(view, last if at_end else first, place):
+        elif (until := _free_until(view, last if at_end else first, place)) is not None:
             wanted.append(None)
+            hold = max(hold, until)
         elif place in snapshot:
             wanted.append(snapshot[place])
         else:
             return None
-    return wanted if view.unit.byte_order == "little" else wanted[::-1]
+    return (wanted if view.unit.byte_order == "little" else wanted[::-1]), hold
 
 
 def _last_writers(view: BlockView, group: Group) -> dict[int, int]:
@@ -203,25 +216,26 @@ def _is_overwritten_between(view: BlockView, place: Address, writer: int, group:
     return False
 
 
-def _is_free(view: BlockView, index: int, place: Address) -> bool:
-    """May the byte hold anything just after `index`?"""
+def _free_until(view: BlockView, index: int, place: Address) -> int | None:
+    """How far one must look to see that the byte may hold anything just after `index`: 0 or behind the store that
+    overwrites it; None when somebody may read it."""
     if place.root.region is Region.STACK:
-        return place.off >= -512 and place.off not in view.stack_live_after(index)
+        return 0 if place.off >= -512 and place.off not in view.stack_live_after(index) else None
     for at in range(index + 1, len(view.insns)):
         insn = view.insns[at]
         if insn.kind in _STORES:
             here = view.symbols.access(at)
             if here.root == place.root and here.off <= place.off < here.off + insn.row.size:
-                return True
+                return at + 1
         elif insn.kind is Kind.LOAD:
             here = view.symbols.access(at)
             if here.root != place.root and here.root.region in PACKET_FAMILY | {Region.UNKNOWN, Region.MEMORY}:
-                return False
+                return None
             if here.root == place.root and here.off <= place.off < here.off + insn.row.size:
-                return False
+                return None
         elif insn.kind not in (Kind.ALU, Kind.ENDIAN, Kind.LOAD_WIDE):
-            return False
-    return False
+            return None
+    return None
 
 
 def _is_writable(view: BlockView, group: Group, position: int) -> bool:
@@ -235,10 +249,11 @@ def _checked(
     group: Group,
     replaced: dict[int, tuple[Line, ...]],
     added: dict[int, tuple[Line, ...]],
+    hold: int,
     why: str,
 ) -> Rewrite | None:
     """The rewrite, unless something that stays between the group's stores still looks at their bytes."""
-    draft = view.draft(replaced, added)
+    draft = view.draft(replaced, added, hold)
     first, last = group.stores[0], group.stores[-1]
     for line in view.pruned(draft):
         if line.origin is None or not first < line.origin < last:
