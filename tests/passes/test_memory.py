@@ -3,6 +3,7 @@
 from synth.passes.dead import dead_code
 from synth.passes.memory import merge_stores, store_immediate
 from tests.passes.straight_line import demand, pointer, propose, replacement
+from verifier_model.bpf.asm import print_insn
 from verifier_model.domains.registers import Region
 
 PACKET = pointer(Region.PACKET, base=1, readable=64)
@@ -104,6 +105,19 @@ def test_copy_takes_a_register_that_is_free_there() -> None:
         "r1 = *(u32 *)(r6 + 0); *(u32 *)(r10 - 8) = r1", "r0 = *(u32 *)(r6 + 0); *(u32 *)(r10 - 8) = r0"
     )
     assert replacement(merge_stores, lines(text), demand(*range(11), stack=ALL), r6=PACKET) is None
+
+
+def test_byte_that_a_later_store_sets_is_free_and_the_window_shows_it() -> None:
+    text = "*(u8 *)(r6 + 0) = 1; *(u8 *)(r6 + 1) = 2; *(u8 *)(r6 + 2) = 3; w1 = w2; *(u16 *)(r6 + 3) = r3"
+    widest = propose(merge_stores, lines(text), demand(1), r6=PACKET)[-1]
+    assert "*(u32 *)" in print_insn(widest.after[0]) and widest.window.stop == 5
+    seen = text.replace("w1 = w2", "r1 = *(u8 *)(r6 + 3)")
+    assert all("u32" not in print_insn(r.after[0]) for r in propose(merge_stores, lines(seen), demand(1), r6=PACKET))
+
+
+def test_copy_does_not_read_back_what_the_stores_that_go_had_written() -> None:
+    text = lines("*(u8 *)(r10 - 8) = 10; *(u8 *)(r10 - 7) = r4; *(u16 *)(r10 - 6) = 0")
+    assert replacement(merge_stores, text, demand(stack=ALL)) is None
 
 
 def test_dead_code_goes_and_live_code_stays() -> None:
