@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean bench-size
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -18,6 +18,9 @@ lint: .venv/ready-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+bench-size: .venv/ready-test
+	@$(BIN)/python -m benchmarks.size --date $$(date +%F)
 
 clean:
 	@rm -rf .venv build demo-out *.egg-info

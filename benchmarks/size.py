@@ -1,0 +1,239 @@
+"""Code size: slots of clang-19's objects and of ours, function by function.
+
+    python -m benchmarks.size --date 2026-01-31
+
+Four tables at -mcpu=v3 with default settings (goal balanced): the five examples, and three samples of the kernel as
+Debian ships them, each once against the smallest of -O1, -O2, -O3, -Os and once against -O2.  Every output is loaded
+into the running kernel where that is permitted.  The exit code is 1 when a claim of `shortfalls` does not hold.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import click
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from benchmarks.kernel_tree import KernelTree, kernel_tree, system_headers
+from benchmarks.kernel_word import ROOT, kernel_words
+from benchmarks.provenance import provenance, replace_section
+from object_stage import optimise_in_child
+from synth.settings import Settings
+from verifier_model.kernel.libbpf import is_available
+
+COMPILER: Final = "clang-19"
+LEVELS: Final = ("-O1", "-O2", "-O3", "-Os")
+RESULTS: Final = ROOT / "benchmarks" / "results" / "size.json"
+DOCUMENT: Final = ROOT / "docs" / "results.md"
+SAMPLES: Final = ("xdp1_kern.c", "xdp2_kern.c", "xdp_fwd_kern.c")
+# Slots before and after, with clang 9: Xu et al., "Synthesizing Safe and Efficient Kernel Extensions for Packet
+# Processing", SIGCOMM 2021, table 1.
+K2_PUBLISHED: Final = {"xdp1_kern.c": (61, 56), "xdp2_kern.c": (78, 71), "xdp_fwd_kern.c": (155, 128)}
+LEAST_PERCENT: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One function: slots of clang and of ours; what the kernel's verifier processed of each, None if not asked.
+
+    `kernel` is the kernel's word on ours: "accepted", "not asked", "clang's is refused" or the refusal.
+    """
+
+    source: str
+    level: str
+    function: str
+    before: int
+    after: int
+    verified_before: int | None = None
+    verified_after: int | None = None
+    kernel: str = "not asked"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under one heading; `baseline` says which of clang's levels they stand against."""
+
+    title: str
+    baseline: str
+    rows: tuple[Row, ...]
+
+    @property
+    def before(self) -> int:
+        return sum(row.before for row in self.rows)
+
+    @property
+    def after(self) -> int:
+        return sum(row.after for row in self.rows)
+
+
+def percent(before: int, after: int) -> float:
+    """How much smaller, in percent of before."""
+    return 100 * (before - after) / before if before else 0.0
+
+
+def shortfalls(table: Table, least: float = 0.0) -> list[str]:
+    """Every claim that the table does not bear out: growth, more work for the verifier, a refusal, too small a gain."""
+    found = []
+    for row in table.rows:
+        where = f"{row.source} {row.level} {row.function}"
+        if row.after > row.before:
+            found.append(f"{where}: grows from {row.before} to {row.after} slots")
+        if row.kernel not in ("accepted", "not asked", "clang's is refused"):
+            found.append(f"{where}: {row.kernel}")
+        if row.verified_before is not None and (row.verified_after or 0) > row.verified_before:
+            found.append(f"{where}: the verifier's work grows from {row.verified_before} to {row.verified_after}")
+    if percent(table.before, table.after) < least:
+        found.append(f"{table.title}: {percent(table.before, table.after):.1f} % is less than {least} %")
+    return found
+
+
+def compile_source(source: Path, level: str, options: Sequence[str]) -> bytes:
+    """clang-19's object at v3; raises CalledProcessError when the source does not compile."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "x.o"
+        command = [COMPILER, "-target", "bpf", level, "-g", "-mcpu=v3", *options, "-c", str(source), "-o", str(output)]
+        subprocess.run(command, check=True, timeout=120)
+        return output.read_bytes()
+
+
+def function_slots(data: bytes) -> dict[str, int]:
+    """Slots per function, read from the object's symbols (an independent witness to our own record)."""
+    with io.BytesIO(data) as file:
+        elf = ELFFile(file)
+        symbols = elf.get_section_by_name(".symtab")
+        if not isinstance(symbols, SymbolTableSection):
+            raise ValueError("an object without symbols")
+        found = {s.name: s["st_size"] // 8 for s in symbols.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"}
+        code = sum(s["sh_size"] for s in elf.iter_sections() if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR) // 8
+    if sum(found.values()) != code:
+        raise ValueError(f"functions have {sum(found.values())} slots, sections {code}")
+    return found
+
+
+def measure(source: Path, options: Sequence[str], levels: Sequence[str], ask: bool) -> tuple[Row, ...]:
+    """The rows of one source, against the smallest object of those levels (the first of equals)."""
+    objects = [(level, compile_source(source, level, options)) for level in levels]
+    level, before = min(objects, key=lambda item: sum(function_slots(item[1]).values()))
+    after = optimise_in_child(before, Settings()).data
+    new = function_slots(after)
+    rows = [Row(source.name, level, name, slots, new[name]) for name, slots in function_slots(before).items()]
+    return tuple(_judged(rows, before, after) if ask else rows)
+
+
+def _judged(rows: Iterable[Row], before: bytes, after: bytes) -> Iterable[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder) / "clang.o", Path(folder) / "k2.o"
+        for path, data in zip(paths, (before, after), strict=True):
+            path.write_bytes(data)
+        old, new = kernel_words(paths[0]), kernel_words(paths[1])
+    for row in rows:
+        if row.function not in old:
+            yield row  # a subprogram, checked with its callers
+            continue
+        theirs, ours = old[row.function], new[row.function]
+        word = "accepted" if ours.accepted else f"refused: {ours.reason}"
+        yield replace(
+            row,
+            kernel=word if theirs.accepted else "clang's is refused",
+            verified_before=theirs.verified_insns if theirs.accepted else None,
+            verified_after=ours.verified_insns if ours.accepted else None,
+        )
+
+
+def example_table(levels: Sequence[str], ask: bool) -> Table:
+    """The five examples."""
+    options = ["-I", str(ROOT / "examples" / "include")]
+    rows = [measure(source, options, levels, ask) for source in sorted((ROOT / "examples").glob("*.bpf.c"))]
+    return Table("Examples", " ".join(levels), tuple(row for group in rows for row in group))
+
+
+def sample_options(tree: KernelTree) -> list[str]:
+    """What the three samples need in front of them; they themselves stay as shipped."""
+    own = ["-include", str(ROOT / "benchmarks" / "include" / "linux_sample.h"), "-Wno-compare-distinct-pointer-types"]
+    return [*own, "-I", str(tree.folder / "include"), "-I", str(tree.libbpf_include), *system_headers()]
+
+
+def sample_table(tree: KernelTree, levels: Sequence[str], ask: bool) -> Table:
+    """The three XDP samples of the kernel that K2 was measured on."""
+    options = sample_options(tree)
+    rows = [measure(tree.folder / "samples" / "bpf" / name, options, levels, ask) for name in SAMPLES]
+    title = f"samples/bpf of {tree.package} {tree.version}"
+    return Table(title, " ".join(levels), tuple(row for group in rows for row in group))
+
+
+def markdown(tables: Sequence[Table], source: dict[str, object]) -> str:
+    """The tables as they stand in docs/results.md."""
+    compilers = source["compilers"]
+    assert isinstance(compilers, dict)
+    lines = [
+        f"Measured {source['date']} with {compilers[COMPILER]}, z3 {source['z3']}, kernel {source['kernel']} on "
+        f"{source['machine']} (commit {source['commit']}). Slots are 8-byte instructions; *verifier* counts what the "
+        "kernel's verifier processed, clang's object → ours (a subprogram counts within its callers)."
+    ]
+    for table in tables:
+        published = any(row.source in K2_PUBLISHED for row in table.rows)
+        best = "the smallest of " if " " in table.baseline else ""
+        lines += ["", f"### {table.title}, against {best}{table.baseline}", ""]
+        extra = " K2 with clang 9 |" if published else ""
+        lines.append("| source | level | function | clang | ours | smaller | verifier |" + extra)
+        lines.append("|---|---|---|--:|--:|--:|---|" + ("--:|" if published else ""))
+        for row in table.rows:
+            lines.append(
+                f"| {row.source} | {row.level} | {row.function} | {row.before} | {row.after} "
+                f"| {percent(row.before, row.after):.1f} % | {_verifier(row)} |" + _published(row, published)
+            )
+        total = f"| **total** | | | **{table.before}** | **{table.after}** "
+        lines.append(f"{total}| **{percent(table.before, table.after):.1f} %** | |" + (" |" if published else ""))
+    return "\n".join(lines)
+
+
+def _verifier(row: Row) -> str:
+    if row.kernel == "accepted":
+        return f"{row.verified_before} → {row.verified_after}"
+    return "" if row.kernel == "not asked" else row.kernel
+
+
+def _published(row: Row, wanted: bool) -> str:
+    if not wanted:
+        return ""
+    before, after = K2_PUBLISHED[row.source]
+    return f" {before} → {after} ({percent(before, after):.1f} %) |"
+
+
+@click.command()
+@click.option("--date", required=True, help="the day of the measurement, recorded beside the numbers")
+@click.option("--samples/--no-samples", default=True, help="measure the kernel's samples too (downloads its source)")
+def main(date: str, samples: bool) -> None:
+    """Measure, print, keep the numbers; exit 1 when a claim fails."""
+    ask = is_available()
+    tables = [example_table(LEVELS, ask), example_table(("-O2",), ask)]
+    if samples:
+        tree = kernel_tree("6.1")
+        tables += [sample_table(tree, LEVELS, ask), sample_table(tree, ("-O2",), ask)]
+    source = provenance(date, [COMPILER])
+    text = markdown(tables, source)
+    click.echo(text)
+    failed = [
+        line for number, table in enumerate(tables) for line in shortfalls(table, 0.0 if number else LEAST_PERCENT)
+    ]
+    for line in failed:
+        click.echo(line, err=True)
+    if samples:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps({**source, "tables": [asdict(table) for table in tables]}, indent=1) + "\n")
+        replace_section(DOCUMENT, "size", text)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
