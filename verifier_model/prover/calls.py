@@ -64,12 +64,19 @@ def _known(run: Run, value: Value) -> Register:
     fact, term = value.fact, value.term
     if not fact.is_scalar:
         return fact
-    if term.constant is not None:
-        return replace(fact, value=Scalar.const(term.constant))
+    constant = _constant(run, term)
+    if constant is not None:
+        return replace(fact, value=Scalar.const(constant))
     for start, known in zip(run.entry.registers, run.entry.state.regs, strict=True):
         if start.term is term and known.is_scalar and not known.assumed_safe:
             return replace(fact, value=known.value)
     return replace(fact, value=Scalar.between(0, maximum(term)))
+
+
+def _constant(run: Run, term: Term) -> int | None:
+    """The number that a term always is, also where terms are built without simplification."""
+    base, constant = run.terms.split(term)
+    return constant if base.constant == 0 else None
 
 
 # ---- what the callee sees ----
