@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from synth.passes.block_view import FIRST_TEMPORARY, BlockView, Line
-from synth.passes.places import LETTERS, as_immediate, base_for, is_readable, matches
+from synth.passes.places import LETTERS, as_immediate, base_for, is_readable
 from synth.passes.symbols import FIRST_NAME, PACKET_FAMILY, Address, Memory, is_private
 from synth.rewrite import Rewrite
 from synth.settings import Settings
-from verifier_model.bpf.insn import REGISTER_COUNT, make
+from verifier_model.bpf.insn import make
 from verifier_model.bpf.isa import Kind
 from verifier_model.domains.registers import Region
 
@@ -46,12 +46,13 @@ class Run(NamedTuple):
     """Stores with one root, in block order, and what memory and image are around them.
 
     `memory`: what memory holds where the new code stands, the run's own stores gone.  `image`: the bytes that the run
-    leaves, by offset from the root.
+    leaves, by offset from the root.  `places`: where memory holds a byte.
     """
 
     stores: tuple[int, ...]
     memory: Memory
     image: dict[int, int]
+    places: dict[int, list[Address]]
 
     @property
     def last(self) -> int:
@@ -62,14 +63,15 @@ def rearrange(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
     """Cover the image of each run of stores by fewer accesses."""
     if view.unit.byte_order != "little":
         return
-    for last, insn in enumerate(view.insns):
-        if insn.kind not in _STORES:
+    end = len(view.insns)
+    for last in range(len(view.insns) - 1, -1, -1):
+        if last >= end or view.insns[last].kind not in _STORES:
             continue
         best: Rewrite | None = None
         for run in _runs_ending_at(view, last):
             rewrite = _rewritten(view, run)
             if rewrite is not None and (best is None or rewrite.slots_saved > best.slots_saved):
-                best = rewrite
+                best, end = rewrite, run.stores[0]
         if best is not None:
             yield best
 
@@ -124,7 +126,10 @@ def _run(view: BlockView, stores: tuple[int, ...]) -> Run | None:
         memory.pop(place, None)
         if place in earlier:
             memory[place] = earlier[place]
-    return Run(stores, memory, image)
+    places: dict[int, list[Address]] = {}
+    for place, byte in memory.items():
+        places.setdefault(byte, []).append(place)
+    return Run(stores, memory, image, places)
 
 
 def _rewritten(view: BlockView, run: Run) -> Rewrite | None:
@@ -196,13 +201,15 @@ def _contents(view: BlockView, run: Run, first: int, size: int, skip: int) -> It
     imm = as_immediate(wanted)
     if imm is not None:
         yield Chunk(first, size, imm=imm)
-    for reg in range(REGISTER_COUNT):
-        if matches(wanted[: skip + 1], view.value(run.last, reg)):
+        return
+    needed = tuple(wanted[: skip + 1])
+    for reg, value in enumerate(view.symbols.before[run.last].regs):
+        if value[: skip + 1] == needed:
             yield Chunk(first, size, reg=reg)
     if wanted[0] < FIRST_NAME:
         return
-    for place, byte in run.memory.items():
-        if byte != wanted[0] or any(run.memory.get(place.plus(k)) != wanted[k] for k in range(skip + 1)):
+    for place in run.places.get(wanted[0], ()):
+        if any(run.memory.get(place.plus(k)) != wanted[k] for k in range(skip + 1)):
             continue
         is_whole = all(run.memory.get(place.plus(k)) == wanted[k] for k in range(size))
         if is_readable(view, run.stores[0], place, size) or (is_whole and place.root.region in PACKET_FAMILY):
