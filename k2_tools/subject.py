@@ -16,11 +16,15 @@ from synth.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One optimised object: its name for the reader, its record, and the seconds it took."""
+    """One optimised object: its name for the reader, its record, and the seconds it took.
+
+    `is_remembered`: an earlier run found all this, and nothing that it depends on has changed since.
+    """
 
     name: str
     record: Record
     seconds: float
+    is_remembered: bool = False
 
 
 def optimised(path: Path, settings: Settings) -> tuple[Outcome, Subject]:

@@ -65,7 +65,7 @@ def summary(subjects: Iterable[Subject]) -> Table:
                 latency_change(function),
                 proofs(function) if function.rewrites else Text(function.kept_reason, style="dim"),
                 kernel_word(record) if first else "",
-                f"{subject.seconds:.1f} s" if first else "",
+                f"{subject.seconds:.1f} s{'*' if subject.is_remembered else ''}" if first else "",
             )
         total_before += record.slots_before
         total_after += record.slots_after
