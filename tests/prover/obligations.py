@@ -87,10 +87,11 @@ def obligation(
     wanted: str,
     program_type: str | None = "xdp",
     order: str = "little",
+    others: tuple[Function, ...] = (),
     **fields: Any,
 ) -> Obligation:
     """Instructions are separated by newlines or by ";"."""
     old, new = (parse_insns(text.replace(";", "\n")) for text in (before, after))
     function = Function("f", "xdp", (Block("entry", old),), program_type=program_type, **fields)
-    unit = Unit((function,), MAPS, byte_order="big" if order == "big" else "little", cpu_level=4)
+    unit = Unit((function, *others), MAPS, byte_order="big" if order == "big" else "little", cpu_level=4)
     return Obligation(old, new, state(entry), demand(wanted), unit, function)

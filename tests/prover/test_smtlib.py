@@ -14,7 +14,7 @@ from tests.prover.test_windows import ROWS, Row
 from verifier_model.prover import Limits, prove, smtlib
 from verifier_model.verdict import Obligation, Status
 
-STEPS = 5_000_000
+STEPS = 1_000_000
 
 
 def answer(question: Obligation) -> str:
@@ -39,7 +39,7 @@ def test_text_is_unsatisfiable_for_a_proof_and_satisfiable_for_its_twin(row: Row
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_random_windows_agree(order: str) -> None:
     compared = 0
-    for question in questions(order)[::5]:
+    for question in questions(order)[::12]:
         verdict = prove(question, Limits(solver_steps=300_000))
         if verdict.status is Status.UNKNOWN or verdict.method == "identical":
             continue
@@ -52,7 +52,7 @@ def test_random_windows_agree(order: str) -> None:
             continue
         assert (found == "unsat") == verdict.is_proved, f"{found}\n{verdict}\n{shown(question)}"
         compared += 1
-    assert compared > 100
+    assert compared > 40
 
 
 def test_no_text_where_nothing_is_modelled() -> None:

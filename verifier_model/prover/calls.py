@@ -20,6 +20,7 @@ from verifier_model.prover.run import Run
 from verifier_model.prover.simplify import maximum
 from verifier_model.prover.terms import Term
 
+Arguments = tuple[Value, ...]
 _CALLER_SAVED: Final = range(1, 6)
 _REACHES_NOTHING_PRIVATE: Final = frozenset(
     {Region.MAP_VALUE, Region.DATA, Region.MAP, Region.FUNCTION, Region.PACKET_END}
@@ -29,13 +30,22 @@ _REACHES_NOTHING_PRIVATE: Final = frozenset(
 def call(run: Run, insn: Insn) -> None:
     """A call of any kind.  Its effects follow from what `before` passes; `after` must pass the same."""
     number = len(run.events)
-    effects = _effects(run, insn, number)
+    script = run.script[number] if run.script is not None and number < len(run.script) else None
+    if script is None or script.effects is None:
+        arguments = tuple(run.registers[: max(_CALLER_SAVED) + 1])
+        effects = _effects(run, insn)
+    else:
+        arguments, effects = script.arguments, script.effects
     callee = None if insn.ref is None else (insn.ref.kind, insn.ref.name, insn.ref.addend)
-    shape = ("call", insn.row.name, insn.imm, insn.off, callee)
-    operands = tuple(ev.Operand(f"r{reg}", run.registers[reg].term) for reg in effects.arguments)
-    run.event(shape, f"the call of {_callee(insn)}", operands, _scopes(run, effects))
-    run.events[number] = replace(run.events[number], effects=effects)
-    _apply_writes(run, effects, number)
+    passed = sorted({*effects.arguments, *(argument.reg for argument in (*effects.reads, *effects.writes))})
+    run.event(
+        ("call", insn.row.name, insn.imm, insn.off, callee),
+        f"the call of {_callee(insn)}",
+        tuple(ev.Operand(f"r{reg}", run.registers[reg].term) for reg in passed),
+        _scopes(run, effects, arguments),
+    )
+    run.events[number] = replace(run.events[number], effects=effects, arguments=arguments)
+    _apply_writes(run, effects, arguments, number)
     run.registers[0] = Value(run.terms.var(("result", number), WORD), _result_fact(insn))
     for reg in _CALLER_SAVED:  # garbage, and other garbage in the other program, so that nothing can rely on it
         run.registers[reg] = Value(run.terms.var(("garbage", run.side, number, reg), WORD), UNKNOWN_FACT)
@@ -50,11 +60,7 @@ def _callee(insn: Insn) -> str:
     return f"bpf_{helper.name.removeprefix('bpf_')}" if helper is not None else f"{insn.row.name} {insn.imm}"
 
 
-def _effects(run: Run, insn: Insn, number: int) -> CallEffects:
-    if run.script is not None and number < len(run.script):
-        known = run.script[number].effects
-        if known is not None:
-            return known
+def _effects(run: Run, insn: Insn) -> CallEffects:
     state = State(tuple(_known(run, value) for value in run.registers))
     return call_effects(insn, state, run.obligation.unit, run.obligation.function)
 
@@ -82,14 +88,14 @@ def _constant(run: Run, term: Term) -> int | None:
 # ---- what the callee sees ----
 
 
-def _scopes(run: Run, effects: CallEffects) -> tuple[ev.Scope, ...]:
+def _scopes(run: Run, effects: CallEffects, arguments: Arguments) -> tuple[ev.Scope, ...]:
     """Private memory that must be equal at the call: what may be read, and what may be written nobody knows where."""
     scopes: list[ev.Scope] = []
     for argument in effects.reads:
-        scopes += _argument_scopes(run, argument)
+        scopes += _argument_scopes(run, argument, arguments)
     for argument in effects.writes:
-        if _written_places(run, argument) is None:
-            scopes += _lost(run, argument)
+        if _written_places(run, argument, arguments) is None:
+            scopes += _lost(run, argument, arguments)
     if effects.observes_packet or _changes_packet(run, effects) or effects.reads_all:
         scopes.append(ev.Scope(ev.PACKET))
     if (effects.reads_all or effects.writes_all) and not effects.private_stack:
@@ -97,10 +103,10 @@ def _scopes(run: Run, effects: CallEffects) -> tuple[ev.Scope, ...]:
     return tuple(dict.fromkeys(scopes))
 
 
-def _argument_scopes(run: Run, argument: MemoryArgument) -> tuple[ev.Scope, ...]:
-    value = run.registers[argument.reg]
+def _argument_scopes(run: Run, argument: MemoryArgument, arguments: Arguments) -> tuple[ev.Scope, ...]:
+    value = arguments[argument.reg]
     if is_private(value.fact):
-        exact = tuple(_places(run, argument)) if argument.size is not None else None
+        exact = tuple(_places(run, argument, arguments)) if argument.size is not None else None
         return (ev.Scope(region_key(value.fact), exact),)
     if value.fact.region in _REACHES_NOTHING_PRIVATE or (value.fact.is_scalar and value.term.constant is not None):
         return ()
@@ -111,60 +117,60 @@ def _argument_scopes(run: Run, argument: MemoryArgument) -> tuple[ev.Scope, ...]
     return ev.EVERYTHING
 
 
-def _lost(run: Run, argument: MemoryArgument) -> tuple[ev.Scope, ...]:
+def _lost(run: Run, argument: MemoryArgument, arguments: Arguments) -> tuple[ev.Scope, ...]:
     """Private memory that is anybody's guess after a write of unknown extent; it must be equal before."""
-    scopes = _argument_scopes(run, argument)
+    scopes = _argument_scopes(run, argument, arguments)
     return tuple(scope if scope.region == ev.PACKET else ev.Scope(None) for scope in scopes)
 
 
-def _places(run: Run, argument: MemoryArgument) -> list[Place]:
+def _places(run: Run, argument: MemoryArgument, arguments: Arguments) -> list[Place]:
     assert argument.size is not None
-    return places(run.terms, run.registers[argument.reg].term, argument.size)
+    return places(run.terms, arguments[argument.reg].term, argument.size)
 
 
 # ---- what it leaves ----
 
 
-def _written_places(run: Run, argument: MemoryArgument) -> list[Place] | None:
+def _written_places(run: Run, argument: MemoryArgument, arguments: Arguments) -> list[Place] | None:
     """The bytes that the callee may write through an argument; None: more than can be listed."""
-    value = run.registers[argument.reg]
+    value = arguments[argument.reg]
     if is_private(value.fact):
-        return _places(run, argument) if argument.size is not None else None
-    return [] if not _argument_scopes(run, argument) else None
+        return _places(run, argument, arguments) if argument.size is not None else None
+    return [] if not _argument_scopes(run, argument, arguments) else None
 
 
 def _changes_packet(run: Run, effects: CallEffects) -> bool:
     return effects.changes_packet or effects.writes_all
 
 
-def _apply_writes(run: Run, effects: CallEffects, number: int) -> None:
+def _apply_writes(run: Run, effects: CallEffects, arguments: Arguments, number: int) -> None:
     certain = {argument.reg for argument in effects.must_write}
     packet, stacks = _changes_packet(run, effects), effects.writes_all and not effects.private_stack
     for argument in effects.writes:
-        where = _written_places(run, argument)
+        where = _written_places(run, argument, arguments)
         if where is None:
-            for scope in _lost(run, argument):
+            for scope in _lost(run, argument, arguments):
                 packet = packet or scope.region == ev.PACKET
                 stacks = stacks or scope.region != ev.PACKET
             continue
-        _overwrite(run, argument.reg, where, number, argument.reg in certain)
+        _overwrite(run, arguments[argument.reg].fact, where, (number, argument.reg), argument.reg in certain)
     run.havoc(packet, stacks, number)
 
 
-def _overwrite(run: Run, reg: int, where: list[Place], number: int, is_certain: bool) -> None:
+def _overwrite(run: Run, fact: Register, where: list[Place], name: tuple[int, int], is_certain: bool) -> None:
     """New bytes, the same in both programs; if the callee may also leave a byte alone, what was there may survive."""
     if not where:
         return
-    terms, memory = run.terms, run.region(region_key(run.registers[reg].fact))
+    terms, memory = run.terms, run.region(region_key(fact))
     fresh: list[Term] = []
     for index, place in enumerate(where):
-        byte = terms.var(("written", number, reg, index), 8)
+        byte = terms.var(("written", *name, index), 8)
         if not is_certain:
-            byte = terms.ite(terms.var(("writes", number, reg, index), 1), byte, memory.read(place))
+            byte = terms.ite(terms.var(("writes", *name, index), 1), byte, memory.read(place))
         fresh.append(byte)
     for place, byte in zip(where, fresh, strict=True):
         memory.write(place, byte)
-    if region_key(run.registers[reg].fact) == ev.stack_key(0):
+    if region_key(fact) == ev.stack_key(0):
         run.forget_spills(where)
 
 

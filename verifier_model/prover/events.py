@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from verifier_model.contracts.effects import CallEffects
+from verifier_model.prover.entry import Value
 from verifier_model.prover.memory import Place, RegionMemory
 from verifier_model.prover.terms import Term
 
@@ -42,7 +43,8 @@ class Event:
     """A shared access, a call, or an instruction kept as it is.
 
     Two events match when their `shape` is equal; then their operands and the memory in `scopes` must be equal as well.
-    `is_kept` marks instructions of which the prover knows nothing but that they must stay.
+    `is_kept` marks instructions of which the prover knows nothing but that they must stay.  A call has its `effects`
+    and `arguments`, what r0 to r5 held.
     """
 
     shape: tuple[Hashable, ...]
@@ -51,6 +53,7 @@ class Event:
     scopes: tuple[Scope, ...]
     memory: dict[RegionKey, RegionMemory]
     effects: CallEffects | None = None
+    arguments: tuple[Value, ...] = ()
     is_kept: bool = False
 
 

@@ -64,7 +64,7 @@ def confirms(before: Run, after: Run, state: Assignment) -> bool | None:
     if any(insn.kind in _NOT_REPLAYED or insn.origin.core for insn in (*obligation.before, *obligation.after)):
         return None
     runs = (before, after)
-    if any(run.packet_epoch or run.stack_epoch for run in runs):
+    if any(run.packet_epoch or run.stack_epoch or any(event.scopes for event in run.events) for run in runs):
         return None
     private = _private_bytes(runs, state)
     context = _context_words(runs, state)

@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Final
 
 from verifier_model.prover.terms import Term, Terms, mask
 
 Pair = tuple[Term, Term]
+_TRUNC_DEPTH: Final = 12
 
 
 class SimplifyingTerms(Terms):
     """`Terms` whose every constructor returns an equal, usually smaller term."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._narrow: dict[tuple[int, int], Term] = {}
 
     # ---- segments ----
 
@@ -81,22 +87,35 @@ class SimplifyingTerms(Terms):
         return self.concat((a, self._copies(sign, width - a.width)))
 
     def trunc(self, width: int, a: Term) -> Term:
-        """Like slice, but works on narrow operands: the low bits of a sum depend on the low bits of its terms only."""
-        if width == a.width:
-            return a
+        return self._trunc(width, a, _TRUNC_DEPTH)
+
+    def _trunc(self, width: int, a: Term, depth: int) -> Term:
+        """Like slice, but works on narrow operands: the low bits of a sum depend on the low bits of its terms only.
+
+        Goes down `depth` levels at most, and does no node twice: terms share their parts.
+        """
+        key = (a.id, width)
+        if key not in self._narrow:
+            self._narrow[key] = self._narrowed(width, a, depth)
+        return self._narrow[key]
+
+    def _narrowed(self, width: int, a: Term, depth: int) -> Term:
+        if width == a.width or depth == 0:
+            return self.slice(a, 0, width)
+        deeper = depth - 1
         if a.op == "concat" and a.args[0].width >= width:
-            return self.trunc(width, a.args[0])
+            return self._trunc(width, a.args[0], deeper)
         if a.op == "linear":
             constant, parts = self.linear_form(a)
             total = self.const(width, constant)
             for coefficient, part in parts.values():
-                total = self.add(total, self.mul(self.const(width, coefficient), self.trunc(width, part)))
+                total = self.add(total, self.mul(self.const(width, coefficient), self._trunc(width, part, deeper)))
             return total
         if a.op in ("mul", "and", "or", "xor", "not"):
             build: Callable[..., Term] = getattr(self, _BUILDERS[a.op])
-            return build(*[self.trunc(width, arg) for arg in a.args])
+            return build(*[self._trunc(width, arg, deeper) for arg in a.args])
         if a.op == "ite":
-            return self.ite(a.args[0], self.trunc(width, a.args[1]), self.trunc(width, a.args[2]))
+            return self.ite(a.args[0], self._trunc(width, a.args[1], deeper), self._trunc(width, a.args[2], deeper))
         return self.slice(a, 0, width)
 
     def _aligned(self, a: Term, b: Term) -> list[Pair]:

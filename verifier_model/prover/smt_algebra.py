@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import z3
@@ -47,29 +48,27 @@ class Query:
     def _is_true(self, term: Term) -> Any:
         return self.lower(term) == z3.BitVecVal(1, 1, self.context)
 
-    def _same_bytes(self) -> Iterable[Term]:
-        """Equal addresses in one region hold equal bytes, for every pair that the query mentions."""
-        reads: dict[Hashable, list[Term]] = {}
+    def _same_bytes(self) -> list[Term]:
+        """Equal addresses in one region hold equal bytes, for every pair that the query mentions.
+
+        Nodes are unique, so two bytes of one base have different offsets and hence different addresses.
+        """
+        reads: dict[Hashable, dict[Term, list[Term]]] = {}
         for term in reachable([*self.assumptions, *self.goals]):
             if term.op == "init":
-                reads.setdefault(term.data, []).append(term)
-        terms, tests, result = self.terms, 0, []
-        for same_region in reads.values():
-            for i, a in enumerate(same_region):
-                for b in same_region[:i]:
-                    is_same = terms.eq(a.args[0], b.args[0])
-                    if is_same.constant == 0 or self._apart(a.args[0], b.args[0]):
-                        continue
-                    tests += 1
-                    if tests > self.alias_tests:
-                        raise TooHardError("too many addresses may alias")
-                    result.append(terms.or_(terms.not_(is_same), terms.eq(a, b)))
-        return result
-
-    def _apart(self, a: Term, b: Term) -> bool:
-        """Do two addresses differ by a non-zero constant?"""
-        (base_a, off_a), (base_b, off_b) = self.terms.split(a), self.terms.split(b)
-        return base_a is base_b and off_a != off_b
+                base, _ = self.terms.split(term.args[0])
+                reads.setdefault(term.data, {}).setdefault(base, []).append(term)
+        pairs = [
+            (a, b)
+            for by_base in reads.values()
+            for some, others in combinations(by_base.values(), 2)
+            for a in some
+            for b in others
+        ]
+        if len(pairs) > self.alias_tests:
+            raise TooHardError("too many addresses may alias")
+        terms = self.terms
+        return [terms.or_(terms.not_(terms.eq(a.args[0], b.args[0])), terms.eq(a, b)) for a, b in pairs]
 
     def lower(self, root: Term) -> Any:
         """The z3 term of a node."""
