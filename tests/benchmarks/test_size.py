@@ -30,18 +30,18 @@ def test_the_running_kernel_accepts_every_example() -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "told"),
     [
-        lambda row: replace(row, after=101),
-        lambda row: replace(row, verified_after=51),
-        lambda row: replace(row, verified_after=None, kernel="refused: invalid access"),
-        lambda row: replace(row, after=93),
+        (lambda row: replace(row, after=101), "grows from 100 to 101 slots"),
+        (lambda row: replace(row, verified_after=51), "work grows from 50 to 51"),
+        (lambda row: replace(row, verified_after=None, kernel="refused: invalid access"), "refused: invalid access"),
+        (lambda row: replace(row, after=93), "7.0 % is less than 8.0 %"),
     ],
-    ids=["it grows", "more work for the verifier", "refused", "gain too small"],
 )
-def test_a_table_that_breaks_one_claim_is_told(spoil: Callable[[Row], Row]) -> None:
+def test_a_table_that_breaks_one_claim_is_told(spoil: Callable[[Row], Row], told: str) -> None:
     assert shortfalls(Table("t", "-O2", (GOOD,)), LEAST_PERCENT) == []
-    assert len(shortfalls(Table("t", "-O2", (spoil(GOOD),)), LEAST_PERCENT)) == 1
+    found = shortfalls(Table("t", "-O2", (spoil(GOOD),)), LEAST_PERCENT)
+    assert any(told in line for line in found)
 
 
 @pytest.mark.needs("clang-19")
