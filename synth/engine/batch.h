@@ -49,8 +49,8 @@ struct Batch {
 // How to run one instruction: resolved by the static walk (types.h), so that the lanes decide nothing.
 struct Step {
   enum class Kind : uint8_t { alu, load, store, shared_load, shared_store, constant, symbol };
-  Kind kind = Kind::alu;
   Insn insn;
+  Kind kind = Kind::alu;
   uint8_t region = 0;
   uint8_t event = 0;
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <tuple>
+#include <utility>
 
 namespace k2 {
 namespace {
@@ -46,10 +48,7 @@ class Chain {
 
   ChainResult run() {
     for (uint64_t i = 0; i < settings_.steps && size_ > 0; ++i) step();
-    std::stable_sort(result_.found.begin(), result_.found.end(), [](const Found& a, const Found& b) {
-      return a.slots != b.slots ? a.slots < b.slots : a.picoseconds < b.picoseconds;
-    });
-    if (result_.found.size() > settings_.keep) result_.found.resize(settings_.keep);
+    keep_cheapest(result_.found, settings_.keep);
     return std::move(result_);
   }
 
@@ -117,7 +116,8 @@ class Chain {
       program[static_cast<size_t>(i)] = Insn{};
       if (evaluator_.errors(program.data(), size_, 0) != 0) program[static_cast<size_t>(i)] = dropped;
     }
-    Found found{{}, evaluator_.slots(program.data(), size_), evaluator_.picoseconds(program.data(), size_)};
+    Found found{
+        {}, evaluator_.slots(program.data(), size_), evaluator_.picoseconds(program.data(), size_), discoveries_++};
     if (settings_.never_slower && found.picoseconds > original_picoseconds_) return;
     const bool better =
         found.slots != original_slots_ ? found.slots < original_slots_ : found.picoseconds < original_picoseconds_;
@@ -129,14 +129,8 @@ class Chain {
       if (known.program == found.program) return;
     }
     result_.found.push_back(std::move(found));
-    if (result_.found.size() >= 4 * static_cast<size_t>(settings_.keep) + 16) prune();
-  }
-
-  void prune() {
-    std::stable_sort(result_.found.begin(), result_.found.end(), [](const Found& a, const Found& b) {
-      return a.slots != b.slots ? a.slots < b.slots : a.picoseconds < b.picoseconds;
-    });
-    result_.found.resize(settings_.keep);
+    if (result_.found.size() >= 4 * static_cast<size_t>(settings_.keep) + 16)
+      keep_cheapest(result_.found, settings_.keep);
   }
 
   Evaluator& evaluator_;
@@ -147,6 +141,7 @@ class Chain {
   std::array<Insn, max_length> current_{};
   std::array<Insn, max_length> candidate_{};
   uint64_t cost_ = 0;
+  uint64_t discoveries_ = 0;
   uint64_t original_slots_ = 0;
   uint64_t original_picoseconds_ = 0;
   ChainResult result_;
@@ -159,6 +154,13 @@ uint64_t draw_allowance(Random& random) {
   const int zeros = std::countl_zero(draw);
   const uint64_t mantissa = zeros == 63 ? 0 : (draw << (zeros + 1)) >> 56;
   return (static_cast<uint64_t>(zeros) + 1) * 256 - log2_of_mantissa[mantissa];
+}
+
+void keep_cheapest(std::vector<Found>& found, size_t count) {
+  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
+    return std::tie(a.slots, a.picoseconds, a.discovery) < std::tie(b.slots, b.picoseconds, b.discovery);
+  });
+  if (found.size() > count) found.resize(count);
 }
 
 ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings) {

@@ -1,6 +1,8 @@
 // Metropolis-Hastings over the instructions of a window (K2, SIGCOMM'21 section 3; STOKE, ASPLOS'13).
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "domain.h"
@@ -31,7 +33,11 @@ struct Found {
   std::vector<Insn> program;  // without no-ops
   uint64_t slots = 0;
   uint64_t picoseconds = 0;
+  uint64_t discovery = 0;  // the how-many-th of its search it was
 };
+
+// Sorts by slots, then latency, then discovery, and keeps the first `count`.
+void keep_cheapest(std::vector<Found>& found, size_t count);
 
 struct ChainResult {
   std::vector<Found> found;  // cheapest first: fewest slots, then the lowest latency, then the first found

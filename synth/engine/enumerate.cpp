@@ -52,10 +52,7 @@ class Enumeration {
     if (missing.nothing()) offer({});
     if (settings_.longest >= 1 && missing.least() <= 2) first_level(missing);
     for (Batch& batch : problem_.batches) reset_memory(batch);
-    std::stable_sort(result_.found.begin(), result_.found.end(), [](const Found& a, const Found& b) {
-      return a.slots != b.slots ? a.slots < b.slots : a.picoseconds < b.picoseconds;
-    });
-    if (result_.found.size() > settings_.keep) result_.found.resize(settings_.keep);
+    keep_cheapest(result_.found, settings_.keep);
     return std::move(result_);
   }
 
@@ -217,7 +214,10 @@ class Enumeration {
 
   void offer(std::vector<Insn> program) {
     const int count = static_cast<int>(program.size());
-    Found found{{}, evaluator_.slots(program.data(), count), evaluator_.picoseconds(program.data(), count)};
+    Found found{{},
+                evaluator_.slots(program.data(), count),
+                evaluator_.picoseconds(program.data(), count),
+                result_.found.size()};
     if (settings_.never_slower && found.picoseconds > picoseconds_) return;
     if (found.slots > slots_ || (found.slots == slots_ && found.picoseconds >= picoseconds_)) return;
     found.program = std::move(program);
