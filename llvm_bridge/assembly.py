@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field, replace
 
 from llvm_bridge.elf import R_BPF_64_32, R_BPF_64_64, STT_SECTION, Relocation
@@ -77,8 +78,8 @@ class Assembler:
         if ref is not None:
             if ref.kind is RefKind.LABEL:
                 insn, distance = self._branch(insn, ref, function, at)
-            elif ref.symbol < 0 and ref.kind is RefKind.FUNCTION and insn.kind is Kind.CALL:
-                distance = self._near_call(ref, section, function, at)
+            elif self._is_near_call(insn, ref, section):
+                distance = SlotOffset((self.layout.places[ref.name].start + ref.addend - at) // SLOT_BYTES - 1)
             else:
                 symbol, insn = self._relocated(insn, ref, function)
                 kind = R_BPF_64_32 if insn.kind is Kind.CALL else R_BPF_64_64
@@ -88,7 +89,10 @@ class Assembler:
         if line is not None:
             out.lines.append((at, *line))
         out.cores += [(at, *record) for record in insn.origin.core]
-        out.data += encode(insn, self.layout.source.elf.order, distance)
+        try:
+            out.data += encode(insn, self.layout.source.elf.order, distance)
+        except (struct.error, ValueError):
+            raise MisfitError(f"an operand of {insn.row.name} does not fit", function.name) from None
 
     def _branch(self, insn: Insn, target: Ref, function: Function, at: int) -> tuple[Insn, SlotOffset]:
         place = self.layout.places[function.name]
@@ -102,11 +106,11 @@ class Assembler:
             insn = replace(insn, row=BY_NAME["gotol"])
         return insn, distance
 
-    def _near_call(self, callee: Ref, section: CodeSection, function: Function, at: int) -> SlotOffset:
-        place = self.layout.places.get(callee.name)
-        if place is None or place.section != section.index:
-            raise MisfitError(f"a call of {callee.name} without a relocation leaves the section", function.name)
-        return SlotOffset((place.start + callee.addend - at) // SLOT_BYTES - 1)
+    def _is_near_call(self, insn: Insn, ref: Ref, section: CodeSection) -> bool:
+        """Is this a call inside the section that needs no relocation?"""
+        if insn.row.name != "call_local" or ref.kind is not RefKind.FUNCTION or ref.symbol >= 0:
+            return False
+        return ref.name in self.layout.places and self.layout.places[ref.name].section == section.index
 
     def _relocated(self, insn: Insn, ref: Ref, function: Function) -> tuple[int, Insn]:
         """The symbol for the relocation, and the instruction with the in-place addend in its immediate."""

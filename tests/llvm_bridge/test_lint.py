@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -206,17 +207,19 @@ def test_a_damage_is_found(damage: str) -> None:
 
 
 @pytest.mark.parametrize("by", [8, -8])
-@pytest.mark.parametrize("number", range(20))
-def test_a_core_record_on_the_neighbour_is_found(number: int, by: int) -> None:
+def test_a_core_record_on_the_neighbour_is_found(by: int) -> None:
     """libbpf itself notices at load time alone; the types say what number the instruction must hold."""
     elf = parse(compiled("core"))
     ext = btf_ext.parse(elf.sections[section(elf, ".BTF.ext")].data, elf.order)
-    records = ext.tables[CORES][0].records
-    access = "" if number >= len(records) else text(elf, records[number][2])
-    if number >= len(records) or records[number][3] in UNCHECKED or access in BIT_FIELDS:
-        pytest.skip("no such record, or of a kind that libbpf does not compare")
-    elf = with_ext(without_ext_relocations(elf), lambda old: _shift_core(old, number, by))
-    assert {finding.rule for finding in lint(serialise(elf))} & {"core-place", "record-place"}
+    checked = [
+        number
+        for number, (_, _, access, kind) in enumerate(ext.tables[CORES][0].records)
+        if kind not in UNCHECKED and text(elf, access) not in BIT_FIELDS
+    ]
+    assert len(checked) >= 8
+    for number in checked:
+        spoilt = with_ext(without_ext_relocations(elf), partial(_shift_core, number=number, by=by))
+        assert {f.rule for f in lint(serialise(spoilt))} & {"core-place", "record-place", "record-order"}, number
 
 
 UNCHECKED = (3, 4, 5, 6, 7)  # sign, shifts, type ids

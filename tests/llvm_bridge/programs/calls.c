@@ -2,6 +2,15 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+// libbpf 1.x takes no static map and no static function outside .text: -DPLAIN makes an object that loads.
+#ifdef PLAIN
+#define BESIDE
+#define STATIC
+#else
+#define BESIDE SEC("xdp")
+#define STATIC static
+#endif
+
 struct key {
 	__u32 a, b;
 };
@@ -13,7 +22,7 @@ struct {
 	__type(value, __u64);
 } table SEC(".maps");
 
-static struct {
+STATIC struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 4);
 	__uint(map_flags, 0x80);
@@ -60,7 +69,7 @@ static long step(__u32 index, void *ctx)
 	return 0;
 }
 
-static __noinline SEC("xdp") int beside(int x)
+static __noinline BESIDE int beside(int x)
 {
 	private_array[x & 3] = x;
 	return private_array[(x + 1) & 3];
