@@ -339,6 +339,14 @@ REFUTED = [
     ),
     # ---- facts ----
     Row("an assumed fact is none", "r7 scalar max=255 assumed_safe", "r7 &= 255", "", "r7", "r7"),
+    Row(
+        "a null pointer has no offset",
+        "r6 map_value base=3 off=4 nullable; r7 map_value base=3",
+        "r6 -= r7",
+        "r6 = 4",
+        "r6",
+        "r6",
+    ),
     Row("a pointer is no number", "r2 packet base=1", "r3 = r2; r3 -= 14", "r3 = -14", "r3", "r3"),
     Row("two pointers of one region differ", "r2 packet base=1; r3 packet base=2", "r3 = r2", "", "r3", "r3"),
     Row("equal offsets, other ids", "r7 scalar id=1; r8 scalar id=2", "r7 = r8", "", "r7", "r7"),

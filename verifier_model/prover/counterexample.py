@@ -6,21 +6,18 @@ real ones do, and close together within a region, so that overlaps are met.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from verifier_model.bpf.insn import ByteOrder
 from verifier_model.domains.registers import Region
 from verifier_model.domains.scalar import Scalar
-from verifier_model.prover.entry import CONTEXT_NAME, FRAME_NAME, WORD, Entry
+from verifier_model.prover.entry import CONTEXT_NAME, FRAME_NAME, WORD
 from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.events import Check
-from verifier_model.prover.memory import cut
 from verifier_model.prover.smt_algebra import Model
-from verifier_model.prover.terms import Term, mask, reachable
-from verifier_model.verdict import Counterexample
+from verifier_model.prover.terms import Term, mask
 
 _PRIME = 0x9E3779B97F4A7C15
 _FRAME_TOP = 0xFFFF_C900_0010_0000
@@ -133,53 +130,21 @@ def member(scalars: tuple[Scalar, ...], random: int) -> int | None:
     return None
 
 
-@dataclass
-class Difference:
-    """The first observable that differs in a state, with both values, and all node values there."""
+class Difference(NamedTuple):
+    """The first observable that differs in a state, and a sentence with both values."""
 
     check: Check
-    values: dict[int, int]
-    state: Assignment
-    text: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        before, after = self.values[self.check.before.id], self.values[self.check.after.id]
-        self.text = f"{self.check.what}: {before:#x} before, {after:#x} after"
+    text: str
 
 
-def first_difference(
-    checks: list[Check], assumptions: list[Term], roots: Iterable[Term], state: Assignment
-) -> Difference | None:
+def first_difference(checks: list[Check], assumptions: list[Term], state: Assignment) -> Difference | None:
     """What differs in this state; None also when the state violates an assumption."""
-    wanted = [*assumptions, *roots, *(term for check in checks for term in (check.before, check.after))]
+    wanted = [*assumptions, *(term for check in checks for term in (check.before, check.after))]
     values = evaluate(wanted, state.variable, state.initial_byte)
     if not all(values[term.id] for term in assumptions):
         return None
     for check in checks:
-        if values[check.before.id] != values[check.after.id]:
-            return Difference(check, values, state)
+        before, after = values[check.before.id], values[check.after.id]
+        if before != after:
+            return Difference(check, f"{check.what}: {before:#x} before, {after:#x} after")
     return None
-
-
-def start_roots(entry: Entry) -> list[Term]:
-    """Terms whose values describe the start of a counterexample."""
-    return [value.term for value in (*entry.registers, *entry.slots.values())]
-
-
-def describe(entry: Entry, difference: Difference, calls: int, order: ByteOrder) -> Counterexample:
-    """The counterexample as registers, memory bytes and call results."""
-    values, state, terms = difference.values, difference.state, entry.terms
-    memory: dict[int, int] = {}
-    for term in reachable([difference.check.before, difference.check.after]):
-        if term.op == "init" and isinstance(term.data, tuple) and term.data[-1] == 0:
-            memory[values[term.args[0].id]] = values[term.id]
-    top = values[entry.registers[10].term.id]
-    for off, slot in entry.slots.items():
-        for index, byte in enumerate(cut(terms, slot.term, order)):
-            memory[top + off + index & mask(WORD)] = evaluate([byte], state.variable, state.initial_byte)[byte.id]
-    return Counterexample(
-        tuple(values[value.term.id] for value in entry.registers),
-        tuple(sorted(memory.items())),
-        tuple(state.variable(terms.var(("result", number), WORD)) for number in range(calls)),
-        difference.text,
-    )

@@ -12,14 +12,11 @@ from verifier_model.prover.counterexample import (
     Assignment,
     ModelState,
     Sample,
-    describe,
     first_difference,
     member,
-    start_roots,
 )
 from verifier_model.prover.encode import execute
 from verifier_model.prover.entry import WORD, Entry
-from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.events import Check, Comparison, DifferentShapeError
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
 from verifier_model.prover.memory import AliasBudget, Place
@@ -27,6 +24,7 @@ from verifier_model.prover.replay import confirms
 from verifier_model.prover.run import Run
 from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.smt_algebra import Query
+from verifier_model.prover.start import describe, value_of
 from verifier_model.prover.terms import Term, Terms, mask
 from verifier_model.verdict import Counterexample, Obligation, Status, Verdict
 
@@ -104,18 +102,15 @@ def _decide(problem: Problem, checks: list[Check], limits: Limits) -> Verdict:
 
 
 def _refuted(problem: Problem, checks: list[Check], state: Assignment) -> Verdict | None:
-    roots = start_roots(problem.entry)
-    difference = first_difference(checks, problem.assumptions, roots, state)
+    difference = first_difference(checks, problem.assumptions, state)
     if difference is None:
         return None
     if _relates_context_widths(problem):
         return _unknown("context loads of different widths are not related to each other")
-    if confirms(problem.before, problem.after, state) is False:
+    runs = (problem.before, problem.after)
+    if confirms(*runs, state) is False:
         return _unknown("model not confirmed by the concrete machine")
-    calls = sum(event.shape[0] == "call" for event in problem.before.events)
-    return Verdict(
-        Status.REFUTED, counterexample=describe(problem.entry, difference, calls, problem.obligation.unit.byte_order)
-    )
+    return Verdict(Status.REFUTED, counterexample=describe(runs, state, difference.text))
 
 
 def _relates_context_widths(problem: Problem) -> bool:
@@ -133,12 +128,8 @@ def _different_shape(entry: Entry, error: DifferentShapeError, limits: Limits) -
     if error.is_kept:
         return _unknown(str(error))
     state = Sample(0, limits.seed, entry.bounds)
-    registers = tuple(_value(value.term, state) for value in entry.registers)
+    registers = tuple(value_of(value.term, state) for value in entry.registers)
     return Verdict(Status.REFUTED, counterexample=Counterexample(registers, (), (), str(error)))
-
-
-def _value(term: Term, state: Assignment) -> int:
-    return evaluate([term], state.variable, state.initial_byte)[term.id]
 
 
 def _query(problem: Problem, checks: list[Check], limits: Limits) -> Query:

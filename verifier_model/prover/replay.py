@@ -15,10 +15,9 @@ from verifier_model.bpf.isa import Kind
 from verifier_model.prover import events as ev
 from verifier_model.prover.counterexample import Assignment
 from verifier_model.prover.entry import reference
-from verifier_model.prover.evaluate import evaluate
-from verifier_model.prover.memory import Place
 from verifier_model.prover.run import Run
-from verifier_model.prover.terms import Term, mask
+from verifier_model.prover.start import context_words, private_bytes, value_of
+from verifier_model.prover.terms import mask
 from verifier_model.verdict import Obligation
 
 _NOT_REPLAYED = frozenset({Kind.ATOMIC, Kind.CALL, Kind.CAST, Kind.LEGACY_LOAD, Kind.MAY_GOTO})
@@ -66,8 +65,8 @@ def confirms(before: Run, after: Run, state: Assignment) -> bool | None:
     runs = (before, after)
     if any(run.packet_epoch or run.stack_epoch or any(event.scopes for event in run.events) for run in runs):
         return None
-    private = _private_bytes(runs, state)
-    context = _context_words(runs, state)
+    private = private_bytes(runs, state)
+    context = context_words(runs, state)
     if private is None or context is None:
         return None
     shown = [
@@ -82,38 +81,6 @@ def _programs(obligation: Obligation) -> tuple[tuple[Insn, ...], tuple[Insn, ...
     return obligation.before, obligation.after
 
 
-def _private_bytes(runs: tuple[Run, Run], state: Assignment) -> dict[ev.RegionKey, dict[int, int]] | None:
-    """The initial bytes of private memory by region; None when two regions overlap, as real ones never do."""
-    contents: dict[ev.RegionKey, dict[int, int]] = {}
-    owner: dict[int, ev.RegionKey] = {}
-    for run in runs:
-        for key, place in run.touched:
-            address = _address(run, place, state)
-            if owner.setdefault(address, key) != key:
-                return None
-            initial = ("initial", key, 0)
-            contents.setdefault(key, {}).setdefault(address, state.initial_byte(initial, address))
-    run = runs[0]
-    for key, place, byte in run.known_bytes:
-        address = _address(run, place, state)
-        if owner.setdefault(address, key) != key:
-            return None
-        contents.setdefault(key, {})[address] = _value(byte, state)
-    return contents
-
-
-def _context_words(runs: tuple[Run, Run], state: Assignment) -> dict[tuple[int, int], int] | None:
-    words: dict[tuple[int, int], int] = {}
-    for run in runs:
-        if run.context_epoch and run.context_loads:
-            return None
-        for address, size, word in run.context_words:
-            place = (_value(address, state), size)
-            if words.setdefault(place, _value(word, state)) != _value(word, state):
-                return None
-    return words
-
-
 def _replay(
     run: Run,
     insns: tuple[Insn, ...],
@@ -123,7 +90,7 @@ def _replay(
 ) -> _Shown | None:
     terms, obligation = run.terms, run.obligation
     machine = _Replay(
-        [_value(value.term, state) for value in run.entry.registers],
+        [value_of(value.term, state) for value in run.entry.registers],
         {address: byte for content in private.values() for address, byte in content.items()},
         obligation.unit.byte_order,
         context=context,
@@ -131,7 +98,7 @@ def _replay(
     )
 
     def address(ref: Ref) -> int:
-        return _value(reference(terms, ref), state) - ref.addend & ALL_BITS
+        return value_of(reference(terms, ref), state) - ref.addend & ALL_BITS
 
     machine.address = address
     outcome = run_insns(insns, machine)
@@ -151,7 +118,7 @@ def _shown(
     demand = list(run.obligation.demand.regs)
     if stop is Stop.EXIT and not run.obligation.function.returns_void:
         demand[0] = ALL_BITS
-    top = _value(run.entry.frame_pointer, state)
+    top = value_of(run.entry.frame_pointer, state)
     memory: list[int] = []
     for key, content in private.items():
         for address in content:
@@ -164,11 +131,3 @@ def _shown(
         tuple(memory),
         f"{stop.value} {label}",
     )
-
-
-def _address(run: Run, place: Place, state: Assignment) -> int:
-    return _value(place.base, state) + place.off & ALL_BITS
-
-
-def _value(term: Term, state: Assignment) -> int:
-    return evaluate([term], state.variable, state.initial_byte)[term.id]
