@@ -11,7 +11,7 @@ demo: .venv/ready-demo
 	@$(BIN)/k2 demo
 
 test: .venv/ready-test
-	@$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 lint: .venv/ready-dev
 	@$(BIN)/ruff format --check .
