@@ -17,7 +17,7 @@ from verifier_model.kernel.packets import Packets, internet_checksum
 from verifier_model.kernel.programs import LoadedObject
 from verifier_model.kernel.ring import RingReader
 
-pytestmark = pytest.mark.needs("bpf", "clang-19")
+pytestmark = pytest.mark.needs("bpf", "libbpf-dev", "clang-19")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 INPUTS = 10_000

@@ -37,13 +37,14 @@ class Scenario:
 
     `contents` gives entries for a map (see `contents.Contents`); `data(random)` gives initial contents of data sections
     by name; `rounds` is how often both objects are loaded anew with other data; maps are renewed every
-    `inputs_per_filling` inputs.
+    `inputs_per_filling` inputs.  `ingress` is the interface that XDP inputs come from, 0 for the kernel's choice.
     """
 
     contents: Contents = lambda random, map, packets: None
     data: Callable[[Random], Mapping[str, bytes]] = lambda random: {}
     rounds: int = 1
     inputs_per_filling: int = 250
+    ingress: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class _Bench:
     def _run_input(
         self, program: LoadedProgram, other: LoadedProgram, number: int, bare: bytes, stream: Random
     ) -> None:
-        packet, context = _input(program.type, bare, stream)
+        packet, context = _input(program.type, bare, stream, self.scenario.ingress)
         state = stream.getrandbits(64), stream.getrandbits(48), stream.randrange(4)
         self.a.seeded.seed(*state)
         self.b.seeded.seed(*state)
@@ -238,7 +239,7 @@ def _batch(stream: Random, count: int) -> list[bytes]:
     return fresh
 
 
-def _input(kind: str, packet: bytes, random: Random) -> tuple[bytes, bytes]:
+def _input(kind: str, packet: bytes, random: Random, ingress: int) -> tuple[bytes, bytes]:
     """The packet and context of one run; for XDP now and then with metadata in front."""
     if kind != "xdp":
         context = bytearray(192)  # struct __sk_buff: mark, priority and cb may be given
@@ -246,11 +247,11 @@ def _input(kind: str, packet: bytes, random: Random) -> tuple[bytes, bytes]:
         struct.pack_into("=I", context, 32, random.choice((0, 7)))
         context[48:68] = random.randbytes(20)
         return packet, bytes(context)
-    if random.random() < 0.75:
+    metadata = 0 if random.random() < 0.75 else random.choice((4, 8, 16, 32))
+    if not metadata and not ingress:
         return packet, b""
-    metadata = random.choice((4, 8, 16, 32))
     packet = random.randbytes(metadata) + packet
-    return packet, struct.pack("=6I", metadata, len(packet), 0, 0, 0, 0)
+    return packet, struct.pack("=6I", metadata, len(packet), 0, ingress, 0, 0)
 
 
 def _outcome(run: TestRun) -> tuple[int, int, bytes, bytes]:
