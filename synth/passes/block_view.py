@@ -139,6 +139,12 @@ class BlockView:
     def is_own_frame(self, address: Address) -> bool:
         return address.root == self.symbols.address(0, 10).root
 
+    def is_ours(self, address: Address) -> bool:
+        """May accesses there be merged, split and dropped: the packet, or this function's own frame?"""
+        return is_private(address.root.region) and (
+            address.root.region is not Region.STACK or self.is_own_frame(address)
+        )
+
     def _call_reads(self, index: int) -> frozenset[int]:
         effects = self.effects(index)
         if effects.reads_all:

@@ -17,7 +17,7 @@ from synth.passes.places import (
     registers_with,
     same_width_store,
 )
-from synth.passes.symbols import PACKET_FAMILY, Address, is_private
+from synth.passes.symbols import PACKET_FAMILY, Address
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import make
@@ -39,6 +39,9 @@ def store_immediate(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
         imm = as_immediate(view.value(index, insn.src)[: insn.row.size])
         if imm is None:
             continue
+        region = view.symbols.access(index).root.region
+        if region is Region.STACK and not view.is_own_frame(view.symbols.access(index)):
+            continue  # callers' frames differ, so nothing can be checked there
         line = view.line(index)._replace(insn=same_width_store(insn, imm))
         draft = view.draft({index: (line,)})
         rewrite = view.finish(draft, "store-immediate", "the stored number is known", least=0)
@@ -68,7 +71,7 @@ def _merges_ending_at(view: BlockView, last: int) -> Iterator[Rewrite]:
     if insn.kind not in _STORES or view.is_frozen(last):
         return
     place = view.symbols.access(last)
-    if not is_private(place.root.region):
+    if not view.is_ours(place):
         return
     for size in (2, 4, 8):
         if size < insn.row.size:
@@ -119,7 +122,7 @@ def _merged(view: BlockView, group: Group, at_end: bool) -> Rewrite | None:
     if found is None or not _is_writable(view, group, position):
         return None
     wanted, hold = found
-    base = base_for(view, position, group.place)
+    base = base_for(view, position, group.place, view.insns[position].dst)
     if base is None:
         return None
     replaced: dict[int, tuple[Line, ...]] = dict.fromkeys(group.stores, ())

@@ -43,9 +43,9 @@ def registers_with(view: BlockView, index: int, wanted: Wanted) -> Iterator[int]
             yield reg
 
 
-def base_for(view: BlockView, index: int, address: Address) -> tuple[int, int] | None:
-    """(register, displacement) that reaches an address before `index`; the frame pointer first, then the lowest."""
-    for reg in (10, *range(REGISTER_COUNT - 1)):
+def base_for(view: BlockView, index: int, address: Address, preferred: int = 10) -> tuple[int, int] | None:
+    """(register, displacement) that reaches an address before `index`; the preferred first, then the lowest."""
+    for reg in (10, preferred, *range(REGISTER_COUNT - 1)):
         here = view.symbols.address(index, reg)
         if here.root == address.root and address.off - here.off in _OFFSETS:
             return reg, address.off - here.off

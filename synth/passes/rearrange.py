@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from synth.passes.block_view import FIRST_TEMPORARY, BlockView, Line
 from synth.passes.places import LETTERS, as_immediate, base_for, is_readable
-from synth.passes.symbols import FIRST_NAME, PACKET_FAMILY, Address, Memory, is_private
+from synth.passes.symbols import FIRST_NAME, PACKET_FAMILY, Address, Memory
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import make
@@ -78,7 +78,7 @@ def rearrange(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
 
 def _runs_ending_at(view: BlockView, last: int) -> Iterator[Run]:
     root = view.symbols.access(last).root
-    if not is_private(root.region):
+    if not view.is_ours(view.symbols.access(last)):
         return
     stores: list[int] = []
     for index in range(last, max(-1, last - REACH), -1):
@@ -244,7 +244,7 @@ def _emitted(view: BlockView, run: Run, chunks: list[Chunk]) -> tuple[Line, ...]
     late: list[Line] = []
     for number, chunk in enumerate(chunks):
         place = Address(root, chunk.off)
-        base = base_for(view, run.last, place)
+        base = base_for(view, run.last, place, view.insns[run.last].dst)
         if base is None:
             return None
         letter = LETTERS[chunk.size]
