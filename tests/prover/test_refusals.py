@@ -349,6 +349,16 @@ REFUTED = [
     ),
     Row("a pointer is no number", "r2 packet base=1", "r3 = r2; r3 -= 14", "r3 = -14", "r3", "r3"),
     Row("two pointers of one region differ", "r2 packet base=1; r3 packet base=2", "r3 = r2", "", "r3", "r3"),
+    Row("pointers of other ids", "r6 map_value id=1; r7 map_value id=2", "r6 -= r7", "r6 = 0", "r6", "r6"),
+    Row("pointers without identity", "r6 map_value; r7 map_value", "r6 -= r7", "r6 = 0", "r6", "r6"),
+    Row(
+        "variable parts of other ids",
+        "r2 packet base=1 id=2 range=0..9; r3 packet base=1 id=3 range=0..9",
+        "r2 -= r3",
+        "r2 = 0",
+        "r2",
+        "r2",
+    ),
     Row("equal offsets, other ids", "r7 scalar id=1; r8 scalar id=2", "r7 = r8", "", "r7", "r7"),
     # ---- control ----
     Row("another label", "r7 scalar", "if r7 > 3 goto L", "if r7 > 3 goto M", "", "jump to M"),
