@@ -200,7 +200,7 @@ void stored_values(const Insn& insn, const Batch& batch, Row& values) {
   if (insn.op == Op::store) {
     values = batch.reg[insn.src];
   } else {
-    for (int l = 0; l < n; ++l) values.lane[l] = static_cast<uint64_t>(insn.imm);
+    for (uint64_t& lane : values.lane) lane = static_cast<uint64_t>(insn.imm);
   }
 }
 
@@ -214,9 +214,9 @@ bool store(const Step& step, Batch& batch, bool big_endian) {
   stored_values(insn, batch, values);
   uint64_t lowest = ~uint64_t{0};
   uint64_t highest = 0;
-  for (int l = 0; l < n; ++l) {
-    lowest = offsets.lane[l] < lowest ? offsets.lane[l] : lowest;
-    highest = offsets.lane[l] > highest ? offsets.lane[l] : highest;
+  for (const uint64_t at : offsets.lane) {
+    lowest = at < lowest ? at : lowest;
+    highest = at > highest ? at : highest;
   }
   if (lowest < region.dirty_begin) region.dirty_begin = static_cast<uint32_t>(lowest);
   if (highest + bytes > region.dirty_end) region.dirty_end = static_cast<uint32_t>(highest + bytes);

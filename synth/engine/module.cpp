@@ -60,6 +60,7 @@ InsnTuple tuple_of(const Insn& i) { return {static_cast<int>(i.op), i.width, i.f
 std::vector<Insn> insns_of(const std::vector<InsnTuple>& tuples) {
   require(tuples.size() <= k2::max_length, "the program is too long");
   std::vector<Insn> insns;
+  insns.reserve(tuples.size());
   for (const InsnTuple& t : tuples) insns.push_back(insn_of(t));
   return insns;
 }
@@ -110,8 +111,8 @@ class Session {
  public:
   Session(const std::vector<InsnTuple>& original, const std::vector<unsigned>& rules,
           const std::vector<TypeTuple>& types, const std::vector<std::pair<int, TypeTuple>>& spills,
-          nb::bytes initialised, const std::vector<EventTuple>& events, const std::vector<SymbolTuple>& symbols,
-          const std::vector<uint64_t>& register_demand, nb::bytes stack_demand, bool big_endian)
+          const nb::bytes& initialised, const std::vector<EventTuple>& events, const std::vector<SymbolTuple>& symbols,
+          const std::vector<uint64_t>& register_demand, const nb::bytes& stack_demand, bool big_endian)
       : names_{rules.size(), symbols.size()} {
     require(rules.size() <= k2::max_regions && events.size() < 200, "too many regions or events");
     require(types.size() == k2::register_count && register_demand.size() == k2::register_count,
@@ -249,6 +250,7 @@ class Session {
     std::vector<FoundTuple> tuples;
     for (const k2::Found& one : found) {
       std::vector<InsnTuple> program;
+      program.reserve(one.program.size());
       for (const Insn& insn : one.program) program.push_back(tuple_of(insn));
       tuples.emplace_back(program, one.slots, one.picoseconds);
     }
@@ -293,6 +295,7 @@ k2::Domain domain_of(const std::vector<InsnTuple>& alu, const std::vector<InsnTu
                      const std::vector<uint8_t>& readable) {
   const auto shapes = [](const std::vector<InsnTuple>& tuples) {
     std::vector<Insn> insns;
+    insns.reserve(tuples.size());
     for (const InsnTuple& t : tuples) insns.push_back(insn_of(t));
     return insns;
   };
@@ -318,12 +321,14 @@ NB_MODULE(_engine, m) {
   m.def("random_numbers", [](uint64_t seed, int count) {
     k2::Random random(seed);
     std::vector<uint64_t> numbers;
+    numbers.reserve(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) numbers.push_back(random.next());
     return numbers;
   });
   m.def("allowances", [](uint64_t seed, int count) {
     k2::Random random(seed);
     std::vector<uint64_t> numbers;
+    numbers.reserve(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) numbers.push_back(k2::draw_allowance(random));
     return numbers;
   });
@@ -337,8 +342,10 @@ NB_MODULE(_engine, m) {
              new (at) k2::Domain(domain_of(alu, memory, wide, immediates, offsets, writable, readable));
            })
       .def("instructions", [](const k2::Domain& domain) {
+        const std::vector<Insn> insns = k2::all_instructions(domain);
         std::vector<InsnTuple> tuples;
-        for (const Insn& insn : k2::all_instructions(domain)) tuples.push_back(tuple_of(insn));
+        tuples.reserve(insns.size());
+        for (const Insn& insn : insns) tuples.push_back(tuple_of(insn));
         return tuples;
       });
 

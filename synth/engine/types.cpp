@@ -72,8 +72,11 @@ bool Walk::add_sub(const Insn& insn, StaticState& state) const {
       dst.exact = false;
       return rules.register_arithmetic;
     }
-    dst.off += static_cast<int32_t>(insn.op == Op::add ? insn.imm : -insn.imm);
-    return rules.immediate_arithmetic && dst.off > -(1 << 28) && dst.off < (1 << 28);
+    const int64_t off = dst.off + (insn.op == Op::add ? insn.imm : -insn.imm);
+    constexpr int64_t far = 1 << 28;
+    if (!rules.immediate_arithmetic || off <= -far || off >= far) return false;
+    dst.off = static_cast<int32_t>(off);
+    return true;
   }
   if (src.is_pointer()) {
     if (insn.op == Op::sub || !frame_.regions[src.kind].register_arithmetic) return false;
