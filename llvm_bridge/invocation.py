@@ -66,7 +66,7 @@ def may_write_object(arguments: Sequence[str]) -> bool:
         return False
     if any(word in _NO_OBJECT for word in words):
         return False
-    return not any(word.startswith(_NO_OBJECT_PREFIXES) for word in words if word != "-fno-lto")
+    return not any(word.startswith(_NO_OBJECT_PREFIXES) for word in words)
 
 
 def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:

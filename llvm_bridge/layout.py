@@ -32,12 +32,13 @@ class NewPlace:
 
 @dataclass(frozen=True)
 class Layout:
-    """New bounds of all functions by name, and the new sizes of code sections in bytes."""
+    """New bounds of all functions by name, the new sizes of code sections in bytes, and which functions `changed`."""
 
     source: Object
     places: Mapping[str, NewPlace]
     sizes: Mapping[int, int]
     old_labels: Mapping[str, tuple[str, ...]]
+    changed: frozenset[str]
 
     @property
     def is_moved(self) -> bool:
@@ -79,7 +80,7 @@ class Layout:
         return place.size // SLOT_BYTES
 
 
-def plan(source: Object, functions: Mapping[str, Function]) -> Layout:
+def plan(source: Object, functions: Mapping[str, Function], changed: frozenset[str]) -> Layout:
     """Lay the functions of every section back to back in their old order; frozen sections keep every offset."""
     places: dict[str, NewPlace] = {}
     sizes: dict[int, int] = {}
@@ -93,7 +94,7 @@ def plan(source: Object, functions: Mapping[str, Function]) -> Layout:
             at += places[placed.name].size
         sizes[index] = len(source.elf.sections[index].data) if section.frozen is not None else at
     old_labels = {f.name: tuple(block.label for block in f.blocks) for f in source.unit.functions}
-    return Layout(source, places, sizes, old_labels)
+    return Layout(source, places, sizes, old_labels, changed)
 
 
 def _place(function: Function, placed: Placed, section: int, start: int) -> NewPlace:

@@ -12,6 +12,7 @@ from typing import Final
 
 from llvm_bridge import elf as elf_file
 from llvm_bridge.disassembly import Surroundings, read_function
+from llvm_bridge.dwarf import describes_addresses
 from llvm_bridge.elf import (
     SHT_LLVM_ADDRSIG,
     SHT_NOBITS,
@@ -28,12 +29,13 @@ from llvm_bridge.elf import (
     Elf,
     ObjectError,
     Relocation,
+    data_addend,
     parse_relocations,
 )
 from llvm_bridge.maps import data_sections, read_maps
 from llvm_bridge.object import CodeSection, Object, Placed, Untouched
 from llvm_bridge.records import NO_RECORDS, read_records
-from llvm_bridge.references import places, references
+from llvm_bridge.references import code_addend, places, references
 from verifier_model.bpf import btf as btf_graph
 from verifier_model.bpf import sections as section_names
 from verifier_model.bpf.btf import LINKAGE_STATIC, Btf, BtfError
@@ -246,20 +248,24 @@ def _guard_entries(elf: Elf, code: Mapping[int, CodeSection], functions: list[Fu
 
 
 def _data_entries(elf: Elf, code: Mapping[int, CodeSection]) -> Iterator[str]:
-    """Functions whose inside a data section addresses."""
+    """Functions whose inside is addressed by data, or by code that we could not read."""
     for target, table in elf.relocation_sections().items():
         name = elf.sections[target].name
-        if target in code or name.startswith((".debug_", ".BTF", ".eh_frame")):
+        is_read_code = target in code and code[target].frozen is None
+        if is_read_code or describes_addresses(name) or name.startswith(".BTF"):
             continue
         for entry in parse_relocations(elf, table):
             symbol = elf.symbols[entry.symbol]
-            if symbol.section not in code:
+            home = code.get(symbol.section)
+            if home is None or home.frozen is not None:
                 continue
-            addend = elf_file.data_addend(elf, target, entry)
-            placed = code[symbol.section].at(symbol.value + addend)
+            old = symbol.value + (
+                code_addend(elf, target, entry) if target in code else data_addend(elf, target, entry)
+            )
+            placed = home.at(old)
             if placed is None:
                 raise ObjectError(f"{name} refers to code outside all functions")
-            if symbol.value + addend != placed.start:
+            if old != placed.start:
                 yield placed.name
 
 

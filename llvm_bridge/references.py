@@ -22,7 +22,7 @@ from llvm_bridge.elf import (
 )
 from llvm_bridge.maps import MAP_SECTIONS, map_symbols
 from llvm_bridge.object import CodeSection
-from verifier_model.bpf.insn import SLOT_BYTES, RawSlot, Ref, RefKind
+from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, Ref, RefKind, read_slot
 from verifier_model.bpf.isa import Kind, Row
 
 
@@ -34,6 +34,15 @@ def call_target(immediate: int) -> int:
 def call_immediate(distance: int) -> int:
     """The in-place immediate for a call target that many bytes behind the symbol."""
     return distance // SLOT_BYTES - 1
+
+
+def code_addend(elf: Elf, section: int, entry: Relocation) -> int:
+    """The in-place addend in bytes of a relocation on an instruction; raises ObjectError."""
+    data = elf.sections[section].data
+    if entry.type not in (R_BPF_64_32, R_BPF_64_64) or entry.offset + SLOT_BYTES > len(data):
+        raise ObjectError(f"{elf.sections[section].name} has a relocation of type {entry.type} against code")
+    raw = read_slot(data, ByteOffset(entry.offset), elf.order)
+    return call_target(raw.imm) if entry.type == R_BPF_64_32 else raw.imm
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def find_clang(argv0: str = "k2-clang", environ: Mapping[str, str] | None = None
     """The clang to run; raises CompilerMissing."""
     environ = os.environ if environ is None else environ
     if environ.get("K2_CLANG"):
-        return Compiler(_chosen(environ), "clang")
+        return Compiler(_chosen(argv0, environ), "clang")
     found = next(_on_path("clang", argv0, environ), None)
     if found is not None:
         return Compiler((found,), "clang")
@@ -79,7 +79,7 @@ def find_llc(argv0: str = "k2-llc", environ: Mapping[str, str] | None = None) ->
     """The llc to run; raises CompilerMissing."""
     environ = os.environ if environ is None else environ
     if environ.get("K2_CLANG"):
-        folder, slash, name = _chosen(environ)[0].rpartition("/")
+        folder, slash, name = _chosen(argv0, environ)[0].rpartition("/")
         beside = folder + slash + name.replace("clang", "llc")
         if name.startswith("clang") and _is_program(beside):
             return Compiler((beside,), "llc")
@@ -89,20 +89,20 @@ def find_llc(argv0: str = "k2-llc", environ: Mapping[str, str] | None = None) ->
     return Compiler((found,), "llc")
 
 
-def _chosen(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """K2_CLANG as a command: a program, or words as BPF2GO_CC allows them."""
+def _chosen(argv0: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """K2_CLANG as a command: a program, or words as BPF2GO_CC allows them; never ourselves."""
     text = environ["K2_CLANG"]
-    words = (text,) if _locate(text, environ) else tuple(text.split())
-    program = _locate(words[0], environ) if words else None
+    own = _own_inodes(argv0, environ)
+    words = (text,) if _locate(text, own, environ) else tuple(text.split())
+    program = _locate(words[0], own, environ) if words else None
     if program is None:
-        raise CompilerMissing(f"K2_CLANG={text} is no program")
+        raise CompilerMissing(f"K2_CLANG={text} is no program other than k2-clang itself")
     return (program, *words[1:])
 
 
-def _locate(name: str, environ: Mapping[str, str]) -> str | None:
-    if "/" in name:
-        return name if _is_program(name) else None
-    return next((path for path in _candidates(name, environ) if _is_program(path)), None)
+def _locate(name: str, own: set[tuple[int, int]], environ: Mapping[str, str]) -> str | None:
+    paths = [name] if "/" in name else _candidates(name, environ)
+    return next((path for path in paths if _is_program(path) and not _is_us(path, own)), None)
 
 
 def _is_program(path: str) -> bool:

@@ -7,6 +7,7 @@ are. When code moved, debug sections go (llvm_bridge/dwarf.py).  What cannot be 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,7 +17,6 @@ from llvm_bridge.btf_ext import BtfExt, Record, Subsection
 from llvm_bridge.dwarf import debug_sections, describes_addresses
 from llvm_bridge.elf import (
     R_BPF_64_32,
-    R_BPF_64_64,
     STT_FUNC,
     Elf,
     ObjectError,
@@ -32,8 +32,8 @@ from llvm_bridge.layout import Layout, MisfitError, plan
 from llvm_bridge.lint import lint
 from llvm_bridge.object import CodeSection, Object, Untouched
 from llvm_bridge.prune import drop_sections
-from llvm_bridge.references import call_immediate, call_target
-from verifier_model.bpf.insn import ByteOffset, read_slot, write_slot
+from llvm_bridge.references import call_immediate, code_addend
+from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, read_slot, write_slot
 from verifier_model.bpf.unit import Unit
 
 
@@ -47,14 +47,13 @@ def write_object(source: Object, unit: Unit) -> bytes | Untouched:
         changed = _changed_functions(source, unit)
         if not changed:
             return source.data
-        data = _write(source, unit)
+        data = _write(source, unit, changed)
     except MisfitError as misfit:
         return Untouched(misfit.reason, misfit.function)
     except (ObjectError, struct.error) as error:
         return Untouched(str(error))
-    known = set(lint(source.data))
-    new = [finding for finding in lint(data) if finding not in known]
-    return Untouched(f"the written object fails the lint: {new[0]}") if new else data
+    new = Counter(lint(data)) - Counter(lint(source.data))
+    return Untouched(f"the written object fails the lint: {next(iter(new))}") if new else data
 
 
 def _changed_functions(source: Object, unit: Unit) -> list[str]:
@@ -76,9 +75,9 @@ def _changed_functions(source: Object, unit: Unit) -> list[str]:
     return changed
 
 
-def _write(source: Object, unit: Unit) -> bytes:
+def _write(source: Object, unit: Unit, changed: Iterable[str] = ()) -> bytes:
     functions = {function.name: function for function in unit.functions}
-    layout = plan(source, functions)
+    layout = plan(source, functions, frozenset(changed))
     present = frozenset(insn.row.name for function in source.unit.functions for _, insn in function.insns())
     assembler = Assembler(layout, unit.cpu_level, present)
     built = {
@@ -126,20 +125,21 @@ def _frozen_code(elf: Elf, section: CodeSection, layout: Layout) -> bytes:
         target = layout.source.code.get(symbol.section)
         if target is None or target.frozen is not None:
             continue
-        if entry.type not in (R_BPF_64_32, R_BPF_64_64) or entry.offset + 8 > len(data):
-            raise MisfitError(f"{section.name} has a relocation of type {entry.type} against code that moves")
-        raw = read_slot(bytes(data), ByteOffset(entry.offset), elf.order)
-        is_call = entry.type == R_BPF_64_32
-        old = symbol.value + (call_target(raw.imm) if is_call else raw.imm)
+        old = symbol.value + code_addend(elf, section.index, entry)
         addend = _code_target(layout, target, old) - layout.symbol_value(entry.symbol)
-        slot = replace(raw, imm=call_immediate(addend) if is_call else addend)
-        data[entry.offset : entry.offset + 8] = write_slot(slot, elf.order)
+        raw = read_slot(bytes(data[entry.offset : entry.offset + SLOT_BYTES]), ByteOffset(0), elf.order)
+        slot = replace(raw, imm=call_immediate(addend) if entry.type == R_BPF_64_32 else addend)
+        data[entry.offset : entry.offset + SLOT_BYTES] = write_slot(slot, elf.order)
     return bytes(data)
 
 
 def _code_target(layout: Layout, section: CodeSection, old: int) -> int:
-    if section.at(old) is None:
+    """Where a reference from outside to the byte `old` of code has to go now."""
+    placed = section.at(old)
+    if placed is None:
         raise MisfitError(f"a reference to byte {old} of {section.name} hits no function")
+    if placed.start != old and placed.name in layout.changed:
+        raise MisfitError("its inside is referred to from elsewhere", placed.name)
     return layout.code_byte(section, old)
 
 

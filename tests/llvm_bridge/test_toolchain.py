@@ -38,8 +38,17 @@ def test_k2_clang_may_be_words_or_a_name(tmp_path: Path) -> None:
 
 def test_a_wrong_k2_clang_is_no_silent_fallback(tmp_path: Path) -> None:
     program(tmp_path / "path", "clang")
-    with pytest.raises(CompilerMissing, match="K2_CLANG=nothing is no program"):
+    with pytest.raises(CompilerMissing, match="K2_CLANG=nothing is no program other than k2-clang itself"):
         find_clang("k2-clang", {"PATH": str(tmp_path / "path"), "K2_CLANG": "nothing"})
+
+
+def test_k2_clang_is_never_ourselves(tmp_path: Path) -> None:
+    own = program(tmp_path / "k2", "clang", OURS)
+    real = program(tmp_path / "usr", "clang")
+    environ = {"PATH": f"{tmp_path / 'k2'}:{tmp_path / 'usr'}", "K2_CLANG": "clang"}
+    assert find_clang(own, environ).command == (real,)
+    with pytest.raises(CompilerMissing, match="itself"):
+        find_clang(own, {"PATH": "", "K2_CLANG": own})
 
 
 def test_clang_before_numbered_ones_and_the_newest_of_these(tmp_path: Path) -> None:
