@@ -7,6 +7,7 @@ inclusive ranges of stack bytes; nothing else is demanded.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from verifier_model.bpf.asm import parse_insns
@@ -21,7 +22,7 @@ MAPS = {name: MapDef(name, 1, 4, 8, 16) for name in ("hits", "flows")}
 
 
 def register(words: list[str]) -> Register:
-    """`region key=value ...`; `max` and `min` bound the number, `bits=value/mask` gives known bits."""
+    """`region key=value ...`; `max` or `range` bound the number, `umin` and the like set one bound alone."""
     region = Region(words[0])
     fields: dict[str, Any] = {}
     value = Scalar.top() if region is Region.SCALAR else Scalar.const(0)
@@ -36,6 +37,8 @@ def register(words: list[str]) -> Register:
             value = Scalar.between(low, high)
         elif key == "const":
             value = Scalar.const(int(text, 0))
+        elif key in ("umin", "umax", "smin", "smax", "u32min", "u32max", "s32min", "s32max"):
+            value = replace(value, **{key: int(text, 0)})
         elif key == "bits":
             bits, mask = (int(part, 0) for part in text.split("/"))
             value = Scalar(bits, mask)

@@ -73,6 +73,8 @@ REFUTED = [
         "-8..-1",
         "stack byte -4 at the end",
     ),
+    Row("no new packet store", OTHER, "", "*(u8 *)(r2 + 0) = 1", "", "packet byte +0 at the end"),
+    Row("no packet store less", OTHER, "*(u8 *)(r2 + 0) = 1", "", "", "packet byte +0 at the end"),
     # ---- shared memory ----
     Row(
         "shared loads are not merged",
@@ -307,6 +309,14 @@ REFUTED = [
     ),
     Row("another map", "", "r1 = map[hits] ll", "r1 = map[flows] ll", "r1", "r1"),
     Row("a map is no number", "", "r1 = map[hits] ll", "r1 = 0", "r1", "r1"),
+    Row(
+        "symbols do not lie in one piece",
+        "",
+        "r1 = extern[jiffies] ll; r2 = extern[jiffies+8] ll; r2 -= r1",
+        "r1 = extern[jiffies] ll; r2 = 8",
+        "r2",
+        "r2",
+    ),
     Row("a symbol's other address", "", "r1 = extern[jiffies] ll", "r1 = extern[jiffies+8] ll", "r1", "r1"),
     # ---- K2's silent miscompiles ----
     Row("64-bit division is unsigned", "r7 scalar; r8 scalar", "r7 /= r8", "r7 s/= r8", "r7", "r7"),
@@ -538,3 +548,25 @@ def test_limits_end_in_unknown() -> None:
     )
     assert prove(other, Limits(alias_tests=3)).reason == "too many addresses may alias"
     assert prove(other, DEFAULT).status is Status.REFUTED
+
+
+BOUNDS = [
+    ("umin=5", "if r7 < 5 goto L", "if r7 < 6 goto L"),
+    ("umax=9", "if r7 > 9 goto L", "if r7 > 8 goto L"),
+    ("smin=-5", "if r7 s< -5 goto L", "if r7 s< -4 goto L"),
+    ("smax=5", "if r7 s> 5 goto L", "if r7 s> 4 goto L"),
+    ("u32min=5", "if w7 < 5 goto L", "if w7 < 6 goto L"),
+    ("u32max=9", "if w7 > 9 goto L", "if w7 > 8 goto L"),
+    ("s32min=-5", "if w7 s< -5 goto L", "if w7 s< -4 goto L"),
+    ("s32max=5", "if w7 s> 5 goto L", "if w7 s> 4 goto L"),
+    ("bits=0/0xfd", "if r7 & 0x102 goto L", "if r7 & 0x103 goto L"),
+    ("bits=1/0xfe", "if r7 == 0 goto L", "if r7 == 3 goto L"),
+]
+
+
+@pytest.mark.parametrize("id", ["", "id=4"])
+@pytest.mark.parametrize(("bound", "never", "sometimes"), BOUNDS)
+def test_a_bound_means_what_it_says(bound: str, never: str, sometimes: str, id: str) -> None:
+    entry = f"r7 scalar {bound} {id}; r8 scalar {id}"
+    assert prove(obligation(entry, never, "", "")).status is Status.PROVED
+    assert prove(obligation(entry, sometimes, "", "")).status is Status.REFUTED

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from verifier_model.contracts.effects import CallEffects
 from verifier_model.prover.entry import Value
+from verifier_model.prover.limits import TooHardError
 from verifier_model.prover.memory import Place, RegionMemory
 from verifier_model.prover.terms import Term
 
@@ -107,6 +108,8 @@ class Comparison:
     ) -> None:
         """The bytes at `places`, or at all that either program wrote (elsewhere the initial bytes still stand)."""
         old, new = before.get(key), after.get(key)
+        if old.initial != new.initial:
+            raise TooHardError("the same event leaves different memory in the two programs")
         for place in places if places is not None else dict.fromkeys((*old.written(), *new.written())):
             self.same(f"{_name(key)} byte {_offset(place)}{when}", old.read(place), new.read(place))
 
