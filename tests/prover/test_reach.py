@@ -17,7 +17,11 @@ from verifier_model.verdict import Obligation, Status, Verdict
 
 WITH_KFUNC = parse_function("entry:\n  call kfunc[work]\n  r0 = 0\n  exit\n", name="other")
 STATIC = parse_function(
-    "entry:\n  r0 = *(u64 *)(r1 - 8)\n  exit\n", name="helper", is_global=False, is_subprogram=True, argument_count=1
+    "entry:\n  r0 = *(u64 *)(r1 - 8)\n  *(u8 *)(r1 - 16) = r0\n  exit\n",
+    name="helper",
+    is_global=False,
+    is_subprogram=True,
+    argument_count=1,
 )
 MEMORY = "r6 memory base=3 size=64; r2 packet base=1; r7 scalar"
 

@@ -250,6 +250,7 @@ REFUTED = [
     ),
     Row("results of two calls differ", "", "call 5; r6 = r0; call 5", "call 5; call 5; r6 = r0", "r6", "r6"),
     Row("caller-saved registers are garbage", "r3 scalar", "call 5; r6 = 0", "call 5; r6 = r3", "r6", "r6"),
+    Row("garbage is not the same garbage", "r3 scalar", "call 5; r6 = r3", "r3 = 1; call 5; r6 = r3", "r6", "r6"),
     Row("garbage is not kept over a call", "r3 scalar", "r6 = r3; call 5", "call 5; r6 = r3", "r6", "r6"),
     Row(
         "arguments of a helper without a row",
