@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import dead, memory, rearrange, registers, values
+from synth.passes import branches, dead, memory, rearrange, registers, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -12,10 +12,12 @@ PASSES: Final = (
     Pass("recompute", "values", "r1 = u8[p]; r2 = u8[p+1]; r2 <<= 8; r2 |= r1  ==  r2 = u16[p]", values.recompute),
     Pass("rearrange", "memory", "swap of 6 and 6 bytes by u16  ==  by u64, u32 and u16", rearrange.rearrange),
     Pass("merge-stores", "memory", "u32[p] = a; u32[p+4] = b  ==  u64[p] = a | b << 32", memory.merge_stores),
+    Pass("test-bits", "branches", "r1 &= 5; if r1 != 0 goto L  ==  if r1 & 5 goto L", branches.test_bits),
     Pass("store-immediate", "memory", "r1 = 7; u32[p] = r1  ==  u32[p] = 7", memory.store_immediate),
     Pass("substitute", "registers", "r2 = r10; r2 += -8; r1 = u64[r2]  ==  r1 = u64[r10-8]", registers.substitute),
     Pass("coalesce", "registers", "r1 = u64[p]; r2 = r1; r2 += 1  ==  r2 = u64[p]; r2 += 1", registers.coalesce),
     Pass("commute", "registers", "r1 = r6; r1 += r7; <r7 dead>  ==  r7 += r6; <r1 is r7>", registers.commute),
+    Pass("commute-into", "registers", "r1 = r7; r2 = x; r1 += r2  ==  r1 = x; r1 += r7", registers.commute_into),
     Pass("fold-offset", "registers", "r1 += 4; r1 = u8[r1]  ==  r1 = u8[r1+4]", registers.fold_offset),
     Pass("immediate-operand", "registers", "r2 = 7; r1 += r2  ==  r2 = 7; r1 += 7", registers.immediate_operand),
 )

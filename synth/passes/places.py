@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from synth.passes.block_view import BlockView, Line
+from synth.passes.bytewise import FIRST_NAME, Value
 from synth.passes.operands import base_register
-from synth.passes.symbols import FIRST_NAME, Address, Value
+from synth.passes.symbols import Address
 from verifier_model.bpf.insn import REGISTER_COUNT, Insn, make
 from verifier_model.domains.registers import Region
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from synth.passes.block_view import FIRST_TEMPORARY, BlockView, Line
+from synth.passes.bytewise import FIRST_NAME
 from synth.passes.places import LETTERS, as_immediate, base_for, is_readable
-from synth.passes.symbols import FIRST_NAME, PACKET_FAMILY, Address, Memory
+from synth.passes.symbols import PACKET_FAMILY, Address, Memory
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import make

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from synth.passes.block_view import BlockView, Line
+from synth.passes.bytewise import Value
 from synth.passes.operands import base_register, is_opaque, is_plain_move, reads_dst, renamed, writes_dst
 from synth.passes.places import as_immediate, matches, same_width_store
-from synth.passes.symbols import Value
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import REGISTER_COUNT, Insn
@@ -30,6 +30,7 @@ _MIRRORED: Final = {
     "jsge": "jsle",
     "jsle": "jsge",
 }
+_COMMUTATIVE: Final = frozenset(f"{op}{width}_reg" for op in ("add", "and", "or", "xor", "mul") for width in (32, 64))
 _OFFSETS: Final = range(-(1 << 15), 1 << 15)
 
 
@@ -188,8 +189,8 @@ def coalesce(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
                 break
 
 
-def _defined_in_destination(view: BlockView, move: int) -> dict[int, tuple[Line, ...]] | None:
-    """Rename the source to the destination from its definition on."""
+def _defined_in_destination(view: BlockView, move: int, since: int | None = None) -> dict[int, tuple[Line, ...]] | None:
+    """Rename the source to the destination from its definition on; what `since` writes there does not count."""
     source, destination = view.insns[move].src, view.insns[move].dst
     changes: dict[int, tuple[Line, ...]] = {}
     for index in range(move - 1, -1, -1):
@@ -202,7 +203,7 @@ def _defined_in_destination(view: BlockView, move: int) -> dict[int, tuple[Line,
                 return None
             changes[index] = (line._replace(insn=replace(insn, dst=destination)),)
             return changes
-        if destination in view.reads(index) or destination in view.writes(index):
+        if index == since or destination in view.reads(index) or destination in view.writes(index):
             return None
         if touches:
             changes[index] = (line._replace(insn=renamed(insn, source, destination)),)
@@ -235,6 +236,39 @@ def commute(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
         rewrite = view.finish(view.draft(changes), "commute", "the other operand's register is free for the result")
         if rewrite is not None:
             yield rewrite
+
+
+def commute_into(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
+    """`r1 = r7; r2 = u64[p]; r1 += r2` with r2 dead afterwards: load into r1 and add r7 to it."""
+    for index, insn in enumerate(view.insns):
+        if insn.row.name not in _COMMUTATIVE or insn.dst == insn.src or view.is_frozen(index):
+            continue
+        if view.demand_after(index).is_live(insn.src):
+            continue
+        move = _plain_copy_before(view, index, insn.dst)
+        changes = _defined_in_destination(view, index, since=move)
+        if move is None or changes is None or min(changes) < move:
+            continue
+        source = view.insns[move].src
+        if any(source in view.writes(at) for at in range(move, index)):
+            continue
+        changes[move] = ()
+        changes[index] = (view.line(index)._replace(insn=replace(insn, src=source)),)
+        rewrite = view.finish(view.draft(changes), "commute-into", "the other operand can arrive in the result")
+        if rewrite is not None:
+            yield rewrite
+
+
+def _plain_copy_before(view: BlockView, index: int, reg: int) -> int | None:
+    """The copy into `reg` that nothing has looked at before `index`."""
+    for at in range(index - 1, -1, -1):
+        insn = view.insns[at]
+        if reg in view.writes(at):
+            is_copy = is_plain_move(insn) and view.value(at, insn.src) == view.value(at + 1, reg)
+            return at if is_copy and insn.src != reg and not view.is_frozen(at) else None
+        if reg in view.reads(at):
+            return None
+    return None
 
 
 def _continued_from(view: BlockView, start: int, old: int, new: int) -> dict[int, tuple[Line, ...]] | None:

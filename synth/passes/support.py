@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from synth.passes.block_view import BlockView
+from synth.passes.bytewise import Value, value_of
 from synth.passes.symbols import Address, Names, SymbolicBlock
 from synth.rewrite import Rewrite, Window
 from verifier_model.bpf.demand import Demand
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.isa import Kind, Operand
 from verifier_model.domains.registers import Region
 
 _STEPS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
@@ -41,7 +42,19 @@ def _follows(view: BlockView, start: int, stop: int, before: tuple[Insn, ...], a
     order = view.unit.byte_order
     old = SymbolicBlock(before, [state], effects, order, names)
     new = SymbolicBlock(after, [state], effects, order, names)
+    tests = _test(before[-1], old) if before else None, _test(after[-1], new) if after else None
+    if tests[0] != tests[1] and (tests[0] is None or tests[1] is None or tests[0][0] == tests[1][0]):
+        return False
     return _same_end(old, new, view.demand_after(stop - 1))
+
+
+def _test(insn: Insn, block: SymbolicBlock) -> tuple[str, Value, Value] | None:
+    """What a branch at the end compares, and how."""
+    if insn.kind is not Kind.BRANCH:
+        return None
+    regs, size = block.before[-2].regs, insn.row.size
+    source = regs[insn.src] if insn.row.operand is Operand.REG else value_of(insn.imm)
+    return insn.row.op, regs[insn.dst][:size], source[:size]
 
 
 def _same_end(old: SymbolicBlock, new: SymbolicBlock, demand: Demand) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from synth.passes.bytewise import FIRST_NAME, WORD, Value, bytewise, constant_of, value_of
 from synth.passes.operands import base_register, writes
 from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, ByteOrder, Insn, Ref, RefKind
 from verifier_model.bpf.isa import Kind, Operand
@@ -21,9 +22,6 @@ from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryAr
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
 
-Value = tuple[int, ...]
-WORD: Final = 8
-FIRST_NAME: Final = 256
 STACK_FAMILY: Final = frozenset({Region.STACK})
 PACKET_FAMILY: Final = frozenset({Region.PACKET, Region.PACKET_META})
 # Who may write where we track bytes: dynptr slices are MEMORY and can be packet; an unknown pointer can be anything.
@@ -60,17 +58,6 @@ Memory = dict[Address, int]
 
 def is_private(region: Region) -> bool:
     return region in STACK_FAMILY or region in PACKET_FAMILY
-
-
-def constant_of(value: Value) -> int | None:
-    """The unsigned number that all eight bytes spell, or None."""
-    if any(byte >= FIRST_NAME for byte in value):
-        return None
-    return int.from_bytes(bytes(value), "little")
-
-
-def value_of(number: int) -> Value:
-    return tuple((number & (1 << 64) - 1).to_bytes(WORD, "little"))
 
 
 class Names:
@@ -332,7 +319,7 @@ class SymbolicBlock:
             return self._swapped(insn, dst)
         src = regs[insn.src] if row.operand is Operand.REG else value_of(insn.imm)
         size = row.size
-        known = _bytewise(row.op, size, dst[:size], src[:size])
+        known = bytewise(row.op, size, dst[:size], src[:size])
         if known is None:
             if row.width == WORD * 8 and (moved := self._moved(row.op, dst, src)) is not None:
                 return moved
@@ -410,34 +397,3 @@ def _root_of(fact: Register) -> Root | None:
 
 def _without_family(memory: Memory, family: frozenset[Region]) -> Memory:
     return {place: byte for place, byte in memory.items() if place.root.region not in family}
-
-
-def _bytewise(op: str, size: int, dst: Value, src: Value) -> tuple[int | None, ...] | None:
-    """Each result byte where it is plain from the operands' bytes; None in a place (or as a whole) where it is not."""
-    if op == "mov":
-        return src
-    if op in ("and", "or", "xor"):
-        return tuple(_bit_op(op, a, b) for a, b in zip(dst, src, strict=True))
-    if op not in ("lsh", "rsh"):
-        return None
-    count = constant_of(src + (0,) * (WORD - size))
-    if count is None:
-        return None
-    whole, part = divmod(count % (size * 8), 8)
-    if part == 0:
-        return (0,) * whole + dst[: size - whole] if op == "lsh" else dst[whole:] + (0,) * whole
-    if op == "lsh":
-        return (0,) * whole + (None,) * (size - whole)
-    return (None,) * (size - whole) + (0,) * whole
-
-
-def _bit_op(op: str, a: int, b: int) -> int | None:
-    if a < FIRST_NAME and b < FIRST_NAME:
-        return {"and": a & b, "or": a | b, "xor": a ^ b}[op]
-    if b < FIRST_NAME:
-        a, b = b, a
-    if a >= FIRST_NAME:
-        return (0 if op == "xor" else a) if a == b else None
-    if op == "and":
-        return {0: 0, 0xFF: b}.get(a)
-    return b if a == 0 else 0xFF if a == 0xFF and op == "or" else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from synth.passes.block_view import BlockView, Line
+from synth.passes.bytewise import WORD
 from synth.passes.operands import reads_dst
 from synth.passes.places import (
     Wanted,
@@ -16,7 +17,7 @@ from synth.passes.places import (
     matches,
     registers_with,
 )
-from synth.passes.symbols import WORD, is_private
+from synth.passes.symbols import is_private
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import REGISTER_COUNT, make

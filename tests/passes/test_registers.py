@@ -2,7 +2,7 @@
 
 import pytest
 
-from synth.passes.registers import coalesce, commute, fold_offset, immediate_operand, substitute
+from synth.passes.registers import coalesce, commute, commute_into, fold_offset, immediate_operand, substitute
 from tests.passes.straight_line import demand, pointer, propose, replacement
 from verifier_model.domains.registers import Region
 
@@ -91,6 +91,15 @@ def test_sum_in_the_other_operand() -> None:
     assert replacement(commute, text, demand(2, 6)) == "r7 += r6; r2 = *(u8 *)(r7 +2)"
     assert replacement(commute, text, demand(2, 6, 7)) is None
     assert replacement(commute, text.replace("+= r7", "-= r7"), demand(2, 6)) is None
+
+
+def test_other_operand_arrives_in_the_result() -> None:
+    text = lines("r1 = r7; r2 = *(u64 *)(r6 + 8); r1 += r2; r1 += 14")
+    assert replacement(commute_into, text, demand(1)) == "r1 = *(u64 *)(r6 +8); r1 += r7; r1 += 14"
+    assert replacement(commute_into, text, demand(1, 2)) is None
+    assert replacement(commute_into, text.replace("+= r2", "-= r2"), demand(1)) is None
+    assert replacement(commute_into, text.replace("(r6 + 8)", "(r6 + 8)\nr7 += 1"), demand(1)) is None
+    assert replacement(commute_into, text.replace("r1 = r7", "w1 = w7"), demand(1)) is None
 
 
 def test_addition_moves_into_displacements() -> None:
