@@ -370,3 +370,10 @@ def test_a_liveness_that_forgets_one_byte_is_caught() -> None:
     for at in (-2, -1):
         changed = bytes(1 if index - 512 == at else byte for index, byte in enumerate(stack))
         assert _observe(insns, [0] * 11, stack) != _observe(insns, [0] * 11, changed)
+
+
+def test_a_byte_swap_in_a_loop_reaches_a_fixed_point() -> None:
+    function = parse_function("a:\n  r6 = bswap64 r6\n  if r8 > r5 goto a\nb:\n  r6 = 0\n  exit\n")
+    live = liveness(function, lambda point: NO_STACK_ACCESS)
+    assert live.before(Point("a", 0)).is_live(6)
+    assert not live.before(Point("b", 0)).is_live(6)

@@ -234,6 +234,8 @@ def liveness(function: Function, access: Callable[[Point], StackAccess]) -> Live
         label = waiting.pop()
         queued.discard(label)
         start = _start_of(steps[label], _join([starts[other] for other in following[label]]), at_exit)
+        # Demands only grow: bit 0 of a read whose result is dead moves about in a loop of byte swaps.
+        start = _join([starts[label], start])
         if start == starts[label]:
             continue
         starts[label] = start
