@@ -41,11 +41,16 @@ def operand(insn: Insn, state: State) -> Register:
     return Register.scalar(Scalar.const(insn.imm))
 
 
-def branch(insn: Insn, state: State, taken: bool) -> State | None:
-    """The state after the branch went that way; None when it cannot have."""
+def branch(insn: Insn, state: State, taken: bool, modest: bool = False) -> State | None:
+    """The state after the branch went that way; None when it cannot have.
+
+    With `modest`, only what every supported kernel learns from it.
+    """
     row = insn.row
     dst, src = state.regs[insn.dst], operand(insn, state)
     if dst.is_scalar and src.is_scalar:
+        if modest and not _teaches_all(row.op, dst, src, taken):
+            return None if refine(row, dst.value, src.value, taken) is None else state
         pair = refine(row, dst.value, src.value, taken)
         if pair is None:
             return None
@@ -58,6 +63,16 @@ def branch(insn: Insn, state: State, taken: bool) -> State | None:
     if src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, src, is_null=(row.op == "jeq") == taken)
     return _packet_check(row.op, state, dst, src, taken)
+
+
+def _teaches_all(op: str, dst: Register, src: Register, taken: bool) -> bool:
+    """Kernels before 6.8 bound one operand by the other only when that is a constant, and learn nothing from "differs"."""
+    if src.value.constant is None and dst.value.constant is None:
+        return False
+    if op == "jset":
+        bits = src.value.constant
+        return bits is not None and (not taken or bits & bits - 1 == 0)
+    return not (op == ("jne" if taken else "jeq"))
 
 
 def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:

@@ -199,7 +199,8 @@ class Explorer:
         taken: State | None = state
         falls: State | None = state
         if kind is Kind.BRANCH:
-            taken, falls = branch(insn, state, True), branch(insn, state, False)
+            modest = self.env.modest
+            taken, falls = branch(insn, state, True, modest), branch(insn, state, False, modest)
         if taken is not None and target is not None:
             self._work.append((target, taken, trail))
         return self._next(here, place.label), falls

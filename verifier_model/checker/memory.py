@@ -177,7 +177,9 @@ def load(env: Environment, state: State, pointer: Register, off: int, size: int,
 def _load(env: Environment, state: State, pointer: Register, off: int, size: int) -> Register:
     region = pointer.region
     if region is Region.STACK:
-        return read_stack(state, pointer, off, size, env.unit.byte_order)
+        loaded = read_stack(state, pointer, off, size, env.unit.byte_order)
+        # Not every kernel knows what part of a spilled number or of a zeroed slot holds.
+        return _SIZED[size] if env.modest and size < SLOT_SIZE else loaded
     if region is Region.CTX:
         return _load_context(env, pointer, off, size)
     if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
