@@ -73,11 +73,11 @@ def find(*names: str) -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def compiler_path() -> str:
-    """PATH for the native build; where the system has no C++ compiler, with zig's behind cc, c++, ar and ranlib."""
+def native_tools() -> dict[str, str]:
+    """Variables for the native build; where the system has no C++ compiler, with zig behind cc, c++, ar and ranlib."""
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     if os.environ.get("CXX") or find("c++", "g++", "clang++"):
-        return path
+        return {"PATH": path}
     say("no C++ compiler on PATH: using the one in the ziglang wheel")
     pip(
         demo_requirement("ziglang"),
@@ -90,7 +90,8 @@ def compiler_path() -> str:
         script.chmod(0o755)
     (ZIG_TOOLS / "strip").write_text("#!/bin/sh\n# zig links without symbols in release builds\nexit 0\n")
     (ZIG_TOOLS / "strip").chmod(0o755)
-    return f"{ZIG_TOOLS}{os.pathsep}{path}"
+    compilers = {"CC": str(ZIG_TOOLS / "cc"), "CXX": str(ZIG_TOOLS / "c++")}
+    return {"PATH": f"{ZIG_TOOLS}{os.pathsep}{path}", **compilers}
 
 
 def python_headers() -> dict[str, str]:
@@ -122,8 +123,7 @@ def python_headers() -> dict[str, str]:
 def install(extras: str) -> None:
     """The project itself, editable, with its native engine; build tools from the environment, not a fresh one."""
     pip(*build_requirements(), what="could not install the build tools from the Python package index")
-    environment = {**os.environ, "PATH": compiler_path(), "CMAKE_GENERATOR": "Ninja"}
-    environment.update(python_headers())
+    environment = {**os.environ, "CMAKE_GENERATOR": "Ninja", **native_tools(), **python_headers()}
     say("building the engine and installing k2-clang")
     target = f".[{extras}]" if extras else "."
     pip("--no-build-isolation", "--editable", target, environment=environment, what="could not install k2-clang")
