@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -210,13 +210,32 @@ class WindowSearch:
     def learn(self, counterexample: Counterexample) -> bool:
         """Adds the prover's state to the tests; False when it is no state that the engine can start from."""
         case = case_from(self.window, self._drawn[0], counterexample)
+        memory = dict(counterexample.memory)
         try:
             self.session = self._loaded([*self._learnt, case])
+            # A load's address may depend on what the loads before it gave: one more round for each settles them all.
+            for _ in self._events:
+                if not self._take_loaded(case, len(self._learnt), memory):
+                    break
+                self.session = self._loaded([*self._learnt, case])
         except (NoSearch, OverflowError):
             self.session = self._loaded(self._learnt)
             return False
         self._learnt.append(case)
         return True
+
+    def _take_loaded(self, case: TestCase, lane: int, memory: Mapping[int, int]) -> bool:
+        """Lets the shared loads of the test in that lane give what `memory` says; was anything changed?"""
+        changed = False
+        for (at, _), addresses in zip(self._events, self.session.event_addresses(), strict=True):
+            fact, row = self.window.results[at], self.window.insns[at].row
+            places = [addresses[lane] + index & (1 << 64) - 1 for index in range(row.size)]
+            if fact is None or fact.is_pointer or any(place not in memory for place in places):
+                continue
+            value = int.from_bytes(bytes(memory[place] for place in places), self.window.byte_order)
+            changed |= case.loaded[at] != value
+            case.loaded[at] = value
+        return changed
 
     def passes(self, candidate: Sequence[Insn]) -> bool:
         """Does the candidate agree with the window on every test?"""

@@ -107,6 +107,20 @@ def test_a_counterexample_in_memory_is_learnt() -> None:
     assert not search.passes(wrong)
 
 
+def test_a_counterexample_in_shared_memory_is_learnt() -> None:
+    """The second load's address comes from the first load."""
+    code = "r1 = *(u8 *)(r7 + 0)\nr3 = r7\nr3 += r1\nr0 = *(u32 *)(r3 + 0)\nr0 &= 65535"
+    small = Register.scalar(BYTE)
+    search = WindowSearch(window(code, {7: MAP_VALUE}, (0,), results={0: small, 3: small}), 1)
+    wrong = parse_insns(code)[:-1]
+    assert search.passes(wrong)
+    base = 0x7000
+    memory = ((base, 8), (base + 8, 5), (base + 9, 0), (base + 10, 1), (base + 11, 0))
+    assert search.learn(Counterexample((0, 0, 0, 0, 0, 0, 0, base, 0, 0, 0x9000), memory, (), "r0"))
+    assert not search.passes(wrong)
+    assert search.passes(parse_insns(code))
+
+
 def test_a_state_that_the_window_cannot_start_from_changes_nothing() -> None:
     search = WindowSearch(window("r0 = *(u8 *)(r3 + 0)", {3: HEADER, 1: PACKET_64}, (0,)), 1)
     before = list(search.cases)
