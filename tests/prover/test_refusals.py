@@ -415,6 +415,46 @@ UNKNOWN = [
         "an access through a pointer of kind unknown",
     ),
     Row(
+        "a spilled pointer with a byte of something else",
+        "r2 packet base=1; r7 scalar",
+        "*(u64 *)(r10 - 8) = r2; *(u8 *)(r10 - 8) = r7; r3 = *(u64 *)(r10 - 8); r4 = *(u8 *)(r3 + 0)",
+        "*(u64 *)(r10 - 8) = r2; *(u8 *)(r10 - 8) = r7; r3 = *(u64 *)(r10 - 8); r4 = *(u8 *)(r3 + 0); r5 = 0",
+        "r4",
+        "an access through a pointer of kind unknown",
+    ),
+    Row(
+        "a spilled pointer after a store somewhere",
+        "r2 packet base=1; r7 scalar range=0..7",
+        "*(u64 *)(r10 - 8) = r2; r8 = r10; r8 += r7; *(u8 *)(r8 - 8) = 0; r3 = *(u64 *)(r10 - 8); r4 = *(u8 *)(r3 + 0)",
+        "r5 = 0",
+        "r4",
+        "an access through a pointer of kind unknown",
+    ),
+    Row(
+        "a pointer and something unknown",
+        "r2 packet base=1; r7 unknown",
+        "r2 += r7; r3 = *(u8 *)(r2 + 0)",
+        "r2 += r7; r3 = *(u8 *)(r2 + 0); r4 = 0",
+        "r3",
+        "an access through a pointer of kind unknown",
+    ),
+    Row(
+        "the sum of two pointers",
+        "r2 packet base=1",
+        "r2 += r10; r3 = *(u8 *)(r2 + 0)",
+        "r2 += r10; r3 = *(u8 *)(r2 + 0); r4 = 0",
+        "r3",
+        "an access through a pointer of kind unknown",
+    ),
+    Row(
+        "a pointer with bits cut off",
+        "r2 packet base=1",
+        "r2 &= -8; r3 = *(u8 *)(r2 + 0)",
+        "r2 &= -8; r3 = *(u8 *)(r2 + 0); r4 = 0",
+        "r3",
+        "an access through a pointer of kind unknown",
+    ),
+    Row(
         "outside of the frame",
         "",
         "*(u64 *)(r10 - 520) = 0",
@@ -528,6 +568,12 @@ def test_core_immediate_is_no_constant() -> None:
     same = obligation("", "r3 = 8; r3 += 1", "r3 = 8; r3 = 9", "r3")
     assert prove(same).status is Status.PROVED
     patched = _with_core(_with_core(same, "before"), "after")
+    assert prove(patched).status is Status.REFUTED
+
+
+def test_core_result_is_not_what_the_register_held() -> None:
+    question = obligation("r3 scalar id=1; r6 scalar id=1", "r3 = 8; r4 = r3", "r3 = 8; r4 = r6", "r4")
+    patched = _with_core(_with_core(question, "before"), "after")
     assert prove(patched).status is Status.REFUTED
 
 
