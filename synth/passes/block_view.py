@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 from synth.passes.bytewise import Value
+from synth.passes.names import Address
 from synth.passes.operands import explicit_reads, renamed, writes
-from synth.passes.symbols import Address, SymbolicBlock, is_private
+from synth.passes.symbols import SymbolicBlock, is_private
 from synth.rewrite import Rewrite, Window
 from verifier_model.bpf.demand import Demand
 from verifier_model.bpf.insn import REGISTER_COUNT, Insn

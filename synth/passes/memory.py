@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from synth.passes.block_view import FIRST_TEMPORARY, BlockView, Line
+from synth.passes.names import Address
 from synth.passes.places import (
     LETTERS,
     Wanted,
@@ -17,7 +18,7 @@ from synth.passes.places import (
     registers_with,
     same_width_store,
 )
-from synth.passes.symbols import PACKET_FAMILY, Address
+from synth.passes.symbols import PACKET_FAMILY
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import make

@@ -7,8 +7,8 @@ from typing import Final
 
 from synth.passes.block_view import BlockView, Line
 from synth.passes.bytewise import FIRST_NAME, Value
+from synth.passes.names import Address
 from synth.passes.operands import base_register
-from synth.passes.symbols import Address
 from verifier_model.bpf.insn import REGISTER_COUNT, Insn, make
 from verifier_model.domains.registers import Region
 

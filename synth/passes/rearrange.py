@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from synth.passes.block_view import FIRST_TEMPORARY, BlockView, Line
 from synth.passes.bytewise import FIRST_NAME
+from synth.passes.names import Address, Memory
 from synth.passes.places import LETTERS, as_immediate, base_for, is_readable
-from synth.passes.symbols import PACKET_FAMILY, Address, Memory
+from synth.passes.symbols import PACKET_FAMILY
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.insn import make
@@ -68,13 +69,29 @@ def rearrange(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
     for last in range(len(view.insns) - 1, -1, -1):
         if last >= end or view.insns[last].kind not in _STORES:
             continue
-        best: Rewrite | None = None
-        for run in _runs_ending_at(view, last):
-            rewrite = _rewritten(view, run)
-            if rewrite is not None and (best is None or rewrite.slots_saved > best.slots_saved):
-                best, end = rewrite, run.stores[0]
-        if best is not None:
-            yield best
+        best, first = _best_ending_at(view, last)
+        if best is None:
+            continue
+        end = first
+        for earlier in range(last - 1, first, -1):  # stores at the end that gain nothing are left out
+            if view.insns[earlier].kind not in _STORES:
+                continue
+            shorter, _ = _best_ending_at(view, earlier)
+            if shorter is None or shorter.slots_saved < best.slots_saved:
+                break
+            best = shorter
+        yield best
+
+
+def _best_ending_at(view: BlockView, last: int) -> tuple[Rewrite | None, int]:
+    """The rewrite that saves most among the runs that end in the store `last`, and where its run starts."""
+    best: Rewrite | None = None
+    first = last
+    for run in _runs_ending_at(view, last):
+        rewrite = _rewritten(view, run)
+        if rewrite is not None and (best is None or rewrite.slots_saved > best.slots_saved):
+            best, first = rewrite, run.stores[0]
+    return best, first
 
 
 def _runs_ending_at(view: BlockView, last: int) -> Iterator[Run]:

@@ -10,7 +10,8 @@ from typing import Final
 
 from synth.passes.block_view import BlockView
 from synth.passes.bytewise import Value, value_of
-from synth.passes.symbols import Address, Names, SymbolicBlock
+from synth.passes.names import Address, Names
+from synth.passes.symbols import SymbolicBlock
 from synth.rewrite import Rewrite, Window
 from verifier_model.bpf.demand import Demand
 from verifier_model.bpf.insn import Insn

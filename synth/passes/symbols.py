@@ -14,10 +14,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from synth.passes.bytewise import FIRST_NAME, WORD, Value, bytewise, constant_of, value_of
+from synth.passes.bytewise import WORD, Value, bytewise, constant_of, value_of
+from synth.passes.names import Address, Epochs, Memory, Names, Root
 from synth.passes.operands import base_register, writes
 from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, ByteOrder, Insn, Ref, RefKind
-from verifier_model.bpf.isa import Kind, Operand
+from verifier_model.bpf.isa import STORE_KINDS, Kind, Operand
 from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryArgument
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
@@ -36,60 +37,8 @@ _MAY_WRITE: Final = {
 }
 
 
-class Root(NamedTuple):
-    """What addresses are counted from: two of one region with different keys may overlap or not."""
-
-    region: Region
-    key: Hashable
-
-
-class Address(NamedTuple):
-    """A place in memory: `off` bytes from the root."""
-
-    root: Root
-    off: int
-
-    def plus(self, distance: int) -> Address:
-        return Address(self.root, self.off + distance)
-
-
-Memory = dict[Address, int]
-
-
 def is_private(region: Region) -> bool:
     return region in STACK_FAMILY or region in PACKET_FAMILY
-
-
-class Names:
-    """Gives the same name to the same thing, within one block."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Hashable, int] = {}
-        self._keys: list[Hashable] = []
-
-    def value(self, key: Hashable) -> Value:
-        """Eight named bytes for whatever `key` describes."""
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._keys)
-            self._keys.append(key)
-        first = FIRST_NAME + number * WORD
-        return tuple(range(first, first + WORD))
-
-    def key_of(self, value: Value) -> Hashable | None:
-        """The key whose whole value this is, or None."""
-        first = value[0]
-        if first < FIRST_NAME or (first - FIRST_NAME) % WORD or value != tuple(range(first, first + WORD)):
-            return None
-        return self._keys[(first - FIRST_NAME) // WORD]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """Key of `base + off`, so that chains of additions of constants meet."""
-
-    base: Hashable
-    off: int
 
 
 @dataclass(slots=True)
@@ -197,7 +146,11 @@ class SymbolicBlock:
     def _step(self, index: int, insn: Insn, old: Snapshot) -> Snapshot:
         regs, memory = list(old.regs), old.memory
         kind = insn.kind
-        if kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
+        if insn.origin.core and kind is not Kind.CALL:
+            # The loader may change its numbers, so neither its address nor its result is what it looks like.
+            self._epochs.advance(STACK_FAMILY | PACKET_FAMILY, None, (kind, insn.origin.core))
+            memory = {} if kind in STORE_KINDS or kind is Kind.ATOMIC else memory
+        elif kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
             memory = self._stored(index, insn, old)
         elif kind is Kind.ATOMIC:
             family = _MAY_WRITE.get(self.access(index).root.region, frozenset())
@@ -210,7 +163,9 @@ class SymbolicBlock:
         for reg in sorted(writes(insn)):
             regs[reg] = self.names.value((kind, self._counts[kind.value], reg))
         self._counts[kind.value] += 1
-        if kind is Kind.LOAD:
+        if insn.origin.core:
+            pass
+        elif kind is Kind.LOAD:
             memory = self._loaded(index, insn, old, regs)
         elif kind in (Kind.ALU, Kind.ENDIAN, Kind.LOAD_WIDE):
             regs[insn.dst] = self._computed(insn, old.regs)
@@ -229,7 +184,9 @@ class SymbolicBlock:
         if not new:
             return
         kind = insn.kind
-        if kind in (Kind.CALL, Kind.LEGACY_LOAD):
+        if insn.origin.core:
+            unchanged: Memory = {}
+        elif kind in (Kind.CALL, Kind.LEGACY_LOAD):
             unchanged = self._called(index, new)
         elif kind is Kind.ATOMIC:
             unchanged = _without_family(new, _MAY_WRITE.get(self.access(index).root.region, frozenset()))
@@ -356,28 +313,6 @@ class _Frame(NamedTuple):
 
 class _Wide(NamedTuple):
     ref: Ref
-
-
-class Epochs:
-    """Numbers the times between writes that may hit a root's bytes from outside it."""
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._of_root: dict[Root, Hashable] = {}
-        self._of_others: dict[Region, Hashable] = {}
-
-    def of(self, root: Root) -> Hashable:
-        return self._of_root.setdefault(root, self._of_others.get(root.region, 0))
-
-    def advance(self, family: frozenset[Region], exempt: Root | None, what: Hashable) -> None:
-        """Something that `what` tells from all else may have written anywhere in the family but through `exempt`."""
-        if exempt is not None:
-            self.of(exempt)
-        for root, epoch in self._of_root.items():
-            if root != exempt and root.region in family:
-                self._of_root[root] = self._names.value((epoch, what))[0]
-        for region in sorted(family, key=lambda region: region.value):
-            self._of_others[region] = self._names.value((self._of_others.get(region, 0), what))[0]
 
 
 def _root_of(fact: Register) -> Root | None:

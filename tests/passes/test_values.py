@@ -1,9 +1,16 @@
 """Register contents reached by a cheaper way; each case has a twin that differs in one thing and must be left alone."""
 
+from dataclasses import replace
+
+from synth.passes.bytewise import constant_of
+from synth.passes.symbols import SymbolicBlock
 from synth.passes.values import recompute
-from tests.passes.straight_line import demand, pointer, propose, replacement, scalar
+from tests.passes.straight_line import demand, entry, pointer, propose, replacement, scalar
+from verifier_model.bpf.asm import parse_insns
 from verifier_model.bpf.demand import Demand
+from verifier_model.bpf.insn import Origin
 from verifier_model.domains.registers import Region
+from verifier_model.domains.state import State
 
 PACKET = pointer(Region.PACKET, base=1, readable=64)
 
@@ -83,3 +90,14 @@ def test_reload_of_a_spilled_value_is_a_move() -> None:
 
 def test_known_number_is_not_taken_from_elsewhere() -> None:
     assert not propose(recompute, "r1 = r2", demand(1), r2=scalar(1 << 40))
+
+
+def test_instruction_that_the_loader_patches_is_no_constant() -> None:
+    """A field offset by CO-RE: `r1 = 8` may become any number."""
+    insns = parse_insns("r1 = 8\nr1 = r1\nr1 <<= 0\nr2 = 8")
+    patched = replace(insns[0], origin=Origin(core=((1, 2, 0),)))
+    for first, expected in ((insns[0], 8), (patched, None)):
+        states = [State(entry())]
+        block = SymbolicBlock((first, *insns[1:]), states, [], "little")
+        assert constant_of(block.before[-1].regs[1]) == expected
+        assert constant_of(block.before[-1].regs[2]) == 8
