@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from synth.passes.bytewise import FIRST_NAME, WORD, Value
@@ -54,7 +55,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sum:
+class Sum:
     """Key of `base + off`, so that chains of additions of constants meet."""
 
     base: Hashable

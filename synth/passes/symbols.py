@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from synth.passes.bytewise import WORD, Value, bytewise, constant_of, value_of
-from synth.passes.names import Address, Epochs, Memory, Names, Root
+from synth.passes.names import Address, Epochs, Memory, Names, Root, Sum
 from synth.passes.operands import base_register, writes
 from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, ByteOrder, Insn, Ref, RefKind
 from verifier_model.bpf.isa import STORE_KINDS, Kind, Operand
@@ -83,7 +83,7 @@ class SymbolicBlock:
         """Where `reg + off` points just before instruction `index`."""
         value = self.before[index].regs[reg]
         key = self.names.key_of(value)
-        if isinstance(key, _Sum):
+        if isinstance(key, Sum):
             base, distance = key.base, key.off
         else:
             base, distance = (value if key is None else key), 0
@@ -106,7 +106,7 @@ class SymbolicBlock:
         return self._sum(address.root, address.off)
 
     def _sum(self, base: Hashable, off: int) -> Value:
-        return self.names.value(_Sum(base, off) if off else base)
+        return self.names.value(Sum(base, off) if off else base)
 
     def _entry(self, reg: int) -> Value:
         return self._refined(self.names.value(("entry", reg)), self._states[0].regs[reg])
@@ -296,7 +296,7 @@ class SymbolicBlock:
         distance = (number ^ 1 << 63) - (1 << 63)
         distance = -distance if op == "sub" else distance
         key = self.names.key_of(dst)
-        if isinstance(key, _Sum):
+        if isinstance(key, Sum):
             return self._sum(key.base, key.off + distance)
         return self._sum(dst if key is None else key, distance)
 
