@@ -189,3 +189,46 @@ def test_the_pointer_fields_are_pointers() -> None:
             bad = [make(f"ldx_{letter}", 1, 1, off=field.off), make("mul64_imm", 1, imm=3), make("mov64_imm", 0)]
             assert not accepted([*bad, make("exit")], name), field
             assert accepted([bad[0], bad[2], make("exit")], name), field
+
+
+UNSET = 0xAA
+# Helper, then its arguments when it fails: offset beyond the packet, or an address that nobody may read.
+FAILING = {
+    "skb_load_bytes": ("sched_cls", ("ctx", 60_000, "buffer", 16)),
+    "skb_load_bytes_relative": ("sched_cls", ("ctx", 60_000, "buffer", 16, 0)),
+    "probe_read_kernel": ("sched_cls", ("buffer", 16, 8)),
+    "probe_read_user": ("sched_cls", ("buffer", 16, 8)),
+    "xdp_load_bytes": ("xdp", ("ctx", 60_000, "buffer", 16)),
+}
+
+
+def bytes_left(name: str, program_type: str, values: tuple[str | int, ...]) -> int:
+    """How many of 16 bytes a failing helper leaves as they were, as the program counts; 100 more if it did not fail."""
+    pattern = int.from_bytes(bytes([UNSET]) * 4, "little", signed=True)
+    insns = [make("mov64_reg", 6, 1), *(make("st_w", 10, off=-at, imm=pattern) for at in (4, 8, 12, 16))]
+    for reg, value in enumerate(values, 1):
+        if value == "ctx":
+            insns.append(make("mov64_reg", reg, 6))
+        elif value == "buffer":
+            insns += [make("mov64_reg", reg, 10), make("add64_imm", reg, imm=-16)]
+        else:
+            assert isinstance(value, int)
+            insns.append(make("mov64_imm", reg, imm=value))
+    insns += [make("call_helper", imm=BY_NAME[name].id), make("mov64_reg", 7, 0), make("mov64_imm", 0)]
+    code = b"".join(encode(insn, "little") for insn in insns)
+    skip, byte = make("jne64_imm", 1, imm=UNSET), make("add64_imm", 0, imm=1)
+    for at in range(1, 17):
+        code += encode(make("ldx_b", 1, 10, off=-at), "little") + encode(skip, "little", SlotOffset(1))
+        code += encode(byte, "little")
+    code += encode(make("jne64_imm", 7), "little", SlotOffset(1)) + encode(make("add64_imm", 0, imm=100), "little")
+    loaded = load_insns(code + encode(make("exit"), "little"), PROGRAM_TYPES[program_type].number)
+    assert isinstance(loaded, LoadedProgram), loaded
+    result = loaded.test_run(bytes(64)).result
+    loaded.close()
+    return result
+
+
+@pytest.mark.parametrize("name", sorted(FAILING))
+def test_a_failing_helper_writes_all_of_its_buffer_where_the_row_says_so(name: str) -> None:
+    left = bytes_left(name, *FAILING[name])
+    assert left == (0 if BY_NAME[name].fills else 16)

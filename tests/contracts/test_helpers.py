@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from verifier_model.bpf.insn import Ref, RefKind, make
+from verifier_model.bpf.insn import Insn, Ref, RefKind, make
 from verifier_model.bpf.unit import Block, Function, MapDef, Unit
 from verifier_model.contracts.calls import call_effects
 from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryArgument
@@ -160,6 +160,25 @@ def test_a_local_call_is_as_its_body() -> None:
     assert not call_effects(
         call, state_with(r1=STACK, r2=constant(1)), local_unit("ktime_get_ns"), CALLER
     ).private_stack
+
+
+def test_a_local_call_writes_what_its_body_may_write() -> None:
+    def callee_of(*insns: Insn) -> Unit:
+        body = (*insns, make("mov64_imm", 0), make("exit"))
+        return Unit((CALLER, Function("g", ".text", (Block("entry", body),), None, False, True, 2)), MAPS)
+
+    def writes(*insns: Insn) -> bool:
+        call, state = make("call_local", ref=Ref(RefKind.FUNCTION, "g")), state_with(r1=STACK, r2=constant(1))
+        return call_effects(call, state, callee_of(*insns), CALLER).writes_all
+
+    assert not writes(make("ldx_w", 3, 1), make("stx_w", 10, 3, off=-4))
+    assert writes(make("ldx_w", 3, 1), make("stx_w", 1, 3, off=-4))
+    assert writes(make("atomic_add_dw", 1, 2))
+    assert writes(make("mov64_reg", 3, 10), make("stx_w", 3, 2, off=-4)), "a copy of r10 is not followed"
+    assert not writes(make("call_helper", imm=BY_NAME["map_lookup_elem"].id))
+    assert writes(make("call_helper", imm=BY_NAME["map_update_elem"].id))
+    assert writes(make("call_helper", imm=BY_NAME["skb_load_bytes"].id))
+    assert writes(make("call_helper", imm=9999)) and writes(make("call_kfunc", imm=1))
 
 
 def test_context_fields() -> None:

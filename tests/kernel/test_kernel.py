@@ -83,6 +83,24 @@ def test_map_contents_come_back(name: str) -> None:
     made.close()
 
 
+def test_maps_within_maps_and_maps_without_bytes() -> None:
+    inner = KernelMap.create(BY_NAME["hash"].number, 4, 8, 4)
+    for kind in ("array_of_maps", "hash_of_maps"):
+        outer = KernelMap.create(BY_NAME[kind].number, 4, 4, 2, inner_fd=inner.fd)
+        outer.update(bytes(4), struct.pack("=I", inner.fd))
+        # User space reads the inner map's id, not the descriptor it wrote.
+        assert struct.unpack("=I", outer.lookup(bytes(4)) or bytes(4))[0] > 0
+        outer.close()
+    inner.close()
+    for kind in ("prog_array", "perf_event_array", "cpumap", "xskmap", "ringbuf"):
+        sizes = (0, 0, 4096) if kind == "ringbuf" else (4, 4, 2)
+        made = KernelMap.create(BY_NAME[kind].number, *sizes)
+        assert made.fd > 0
+        made.close()
+    with pytest.raises(OSError, match="MAP_CREATE"):
+        KernelMap.create(BY_NAME["hash"].number, 0, 8, 4)
+
+
 def test_a_large_array_is_read_in_batches() -> None:
     made = KernelMap.create(BY_NAME["array"].number, 4, 4, 10_000)
     made.update(struct.pack("=I", 9_999), b"last")

@@ -43,6 +43,7 @@ def _local_effects(callee: Function, state: State, unit: Unit) -> CallEffects:
         UNKNOWN_CALL,
         arguments=facts.arguments,
         changes_packet=facts.changes_packet,
+        writes_all=facts.writes_memory,
         private_stack=not any(state.regs[reg].region in _MAYBE_STACK for reg in facts.arguments),
     )
 
@@ -65,7 +66,7 @@ def helper_effects(helper: Helper, state: State, unit: Unit) -> CallEffects:
         memory = MemoryArgument(reg, size)
         if _is_read(argument, known):
             reads.append(memory)
-        if _is_written(argument):
+        if argument.is_written:
             writes.append(memory)
         if helper.fills and argument.kind is ArgumentKind.MEM_WRITE and _is_exact_size(helper, reg, state):
             must_write.append(memory)
@@ -110,32 +111,12 @@ _READ_KINDS: Final = frozenset(
         ArgumentKind.DYNPTR,
     }
 )
-_WRITE_KINDS: Final = frozenset(
-    {
-        ArgumentKind.MAP_VALUE_OUT,
-        ArgumentKind.MEM_WRITE,
-        ArgumentKind.MEM_READ_WRITE,
-        # A record that is given back is somebody else's memory from then on.
-        ArgumentKind.RECORD,
-        ArgumentKind.SOCKET,
-        ArgumentKind.OBJECT,
-        ArgumentKind.FRAME,
-        ArgumentKind.SPIN_LOCK,
-        ArgumentKind.TIMER,
-        ArgumentKind.KPTR,
-        ArgumentKind.DYNPTR,
-    }
-)
 
 
 def _is_read(argument: Argument, known: Register) -> bool:
     if argument.kind is ArgumentKind.PEEK:
         return known.region not in _NO_MEMORY
     return argument.kind in _READ_KINDS
-
-
-def _is_written(argument: Argument) -> bool:
-    return argument.kind in _WRITE_KINDS or argument.changes
 
 
 def _memory_size(helper: Helper, reg: int, state: State, unit: Unit) -> int | None:

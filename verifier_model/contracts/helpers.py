@@ -50,6 +50,24 @@ class ResultKind(Enum):
     OBJECT = "object"
 
 
+_WRITTEN: Final = frozenset(
+    {
+        ArgumentKind.MAP_VALUE_OUT,
+        ArgumentKind.MEM_WRITE,
+        ArgumentKind.MEM_READ_WRITE,
+        # A record that is given back is somebody else's memory from then on.
+        ArgumentKind.RECORD,
+        ArgumentKind.SOCKET,
+        ArgumentKind.OBJECT,
+        ArgumentKind.FRAME,
+        ArgumentKind.SPIN_LOCK,
+        ArgumentKind.TIMER,
+        ArgumentKind.KPTR,
+        ArgumentKind.DYNPTR,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """`size`: bytes behind a pointer when fixed, else 0.  `changes`: a context that the helper may change."""
@@ -58,6 +76,11 @@ class Argument:
     nullable: bool = False
     changes: bool = False
     size: int = 0
+
+    @property
+    def is_written(self) -> bool:
+        """May the helper write the memory behind this argument?"""
+        return self.kind in _WRITTEN or self.changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +114,12 @@ class Helper:
     bounded_by_size: bool = False
     acquires: bool = False
     releases: bool = False
+
+    @property
+    def writes_memory(self) -> bool:
+        """May it write any memory that the program can see?"""
+        written = any(argument.is_written for argument in self.arguments)
+        return written or self.writes_map or self.writes_all or self.callback or self.changes_packet
 
     def register_of(self, kind: ArgumentKind) -> int | None:
         """The first argument register (1 to 5) of that kind."""

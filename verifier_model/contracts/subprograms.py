@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from verifier_model.bpf.demand import ALL_ARGUMENTS, StackAccess
-from verifier_model.bpf.insn import Insn, RefKind
-from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.insn import FRAME_POINTER, Insn, RefKind
+from verifier_model.bpf.isa import STORE_KINDS, Kind
 from verifier_model.bpf.liveness import liveness
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.contracts.helpers import HELPERS
@@ -15,13 +15,18 @@ from verifier_model.contracts.helpers import HELPERS
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`arguments`: those of r1 to r5 that the function may look at; `changes_packet`: it may move the packet."""
+    """What any call of the function may do.
+
+    `arguments`: those of r1 to r5 that it may look at; `changes_packet`: it may move the packet; `writes_memory`: it
+    may write memory that is not its own frame.
+    """
 
     arguments: tuple[int, ...]
     changes_packet: bool
+    writes_memory: bool
 
 
-_ANYTHING: Final = Summary(ALL_ARGUMENTS, True)
+_ANYTHING: Final = Summary(ALL_ARGUMENTS, True, True)
 
 
 @dataclass
@@ -62,7 +67,7 @@ def _summarise(function: Function, unit: Unit) -> Summary:
         return _ANYTHING
     if function.is_global:
         count = function.argument_count
-        return Summary(ALL_ARGUMENTS if count is None or not 0 <= count <= 5 else ALL_ARGUMENTS[:count], True)
+        return Summary(ALL_ARGUMENTS if count is None or not 0 <= count <= 5 else ALL_ARGUMENTS[:count], True, True)
     insns = dict(function.insns())
     calls = {point: _of_call(insn, unit) for point, insn in insns.items() if insn.kind is Kind.CALL}
 
@@ -72,7 +77,15 @@ def _summarise(function: Function, unit: Unit) -> Summary:
 
     at_entry = liveness(function, access).before(Point(function.blocks[0].label, 0))
     arguments = tuple(reg for reg in ALL_ARGUMENTS if at_entry.is_live(reg))
-    return Summary(arguments, any(found.changes_packet for found in calls.values()))
+    return Summary(
+        arguments,
+        any(found.changes_packet for found in calls.values()),
+        any(map(_writes_beyond_its_frame, insns.values())) or any(found.writes_memory for found in calls.values()),
+    )
+
+
+def _writes_beyond_its_frame(insn: Insn) -> bool:
+    return insn.kind in STORE_KINDS | {Kind.ATOMIC} and insn.dst != FRAME_POINTER
 
 
 def _of_call(insn: Insn, unit: Unit) -> Summary:
@@ -80,7 +93,7 @@ def _of_call(insn: Insn, unit: Unit) -> Summary:
         helper = HELPERS.get(insn.imm)
         if helper is None:
             return _ANYTHING
-        count = len(helper.arguments)
-        return Summary(ALL_ARGUMENTS[:count], helper.callback or helper.changes_packet)
+        moves = helper.callback or helper.changes_packet
+        return Summary(ALL_ARGUMENTS[: len(helper.arguments)], moves, moves or helper.writes_memory)
     callee = local_callee(insn, unit)
     return _ANYTHING if callee is None else summary(callee, unit)

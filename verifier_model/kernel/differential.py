@@ -142,9 +142,12 @@ def _is_frozen(name: str) -> bool:
 
 @contextmanager
 def _one_cpu() -> Iterator[None]:
-    """On one CPU, so that per-CPU values of both objects lie at one place and free lists empty in one order."""
+    """On one CPU, so that per-CPU values of both objects lie at one place and free lists empty in one order.
+
+    Which one makes no difference; the process decides, so that several benches spread out.
+    """
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
     try:
         yield
     finally:
