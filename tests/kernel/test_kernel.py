@@ -16,7 +16,7 @@ from verifier_model.kernel.maps import KernelMap
 from verifier_model.kernel.programs import LoadedObject, LoadedProgram, load_insns
 from verifier_model.kernel.syscall import Refused
 
-pytestmark = pytest.mark.needs("bpf")
+pytestmark = pytest.mark.needs("bpf", "libbpf-dev")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("tc_flow_stats", "trace_open", "xdp_balancer", "xdp_firewall", "xdp_router")

@@ -19,7 +19,7 @@ from verifier_model.kernel.packets import Packets
 from verifier_model.kernel.programs import LoadedObject
 from verifier_model.kernel.syscall import Refused
 
-pytestmark = pytest.mark.needs("bpf")
+pytestmark = pytest.mark.needs("bpf", "libbpf-dev")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SEED = 5
