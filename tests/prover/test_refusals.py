@@ -66,6 +66,14 @@ REFUTED = [
         "r5",
     ),
     Row(
+        "a variable stack store is not dropped",
+        "r3 scalar range=0..7",
+        "r4 = r10; r4 += r3; *(u8 *)(r4 - 8) = 1; r4 = 0",
+        "r4 = 0",
+        "r4 -8..-1",
+        "stack byte -8 at the end",
+    ),
+    Row(
         "demanded stack byte",
         "r7 scalar",
         "*(u64 *)(r10 - 8) = r7",

@@ -16,6 +16,7 @@ from verifier_model.prover.terms import Term, Terms
 SEED = 20240611
 BINARY = ["add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and_", "or_", "xor", "shl", "lshr", "ashr"]
 TRUTH = ["eq", "ult", "slt"]
+KINDS = ["binary", "binary", "by", "by", "truth", "ite", "const", "shift", "zext", "sext", "trunc", "slice", "cat"]
 Program = list[tuple[str, tuple[int, ...], int, int]]
 
 
@@ -29,12 +30,13 @@ def random_program(rng: random.Random, width: int, steps: int) -> Program:
         w = widths[a]
         same = [i for i, x in enumerate(widths) if x == w]
         b = rng.choice(same)
-        kind = rng.choice(
-            ["binary", "binary", "truth", "ite", "const", "shift", "zext", "sext", "trunc", "slice", "cat"]
-        )
+        kind = rng.choice(KINDS)
         step: tuple[str, tuple[int, ...], int, int]
         if kind == "binary":
             step = (rng.choice(BINARY), (a, b), w, 0)
+        elif kind == "by":
+            number = rng.choice([0, 1, 2, 3, 5, 7, 8, -1, -2, rng.getrandbits(w), rng.getrandbits(w)])
+            step = (rng.choice(BINARY + TRUTH[1:]) + "_const", (a,), w, number)
         elif kind == "truth":
             step = (rng.choice(TRUTH), (a, b), 1, 0)
         elif kind == "ite":
@@ -72,6 +74,10 @@ def build(terms: Terms, program: Program) -> list[Term]:
             value = terms.var(f"v{position}", width)
         elif op == "const":
             value = terms.const(width, number)
+        elif op.endswith("_const"):
+            against: Callable[[Term, Term], Term] = getattr(terms, op[:-6])
+            value = against(args[0], terms.const(args[0].width, number))
+            value = terms.zext(width, value) if value.width < width else value
         elif op.endswith("_by"):
             shift: Callable[[Term, Term], Term] = getattr(terms, op[:-3])
             value = shift(args[0], terms.const(width, number))

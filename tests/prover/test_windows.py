@@ -194,6 +194,16 @@ ROWS = [
         "r4",
         "r4",
     ),
+    Row(
+        "bytes at equal addresses are equal",
+        OTHER,
+        "r4 = *(u8 *)(r2 + 0); r5 = *(u8 *)(r3 + 0); r4 ^= r5; r6 = r2; r6 -= r3; r7 = r6; r6 = -r6; r7 |= r6;"
+        "r7 >>= 63; r7 ^= 1; r4 *= r7",
+        "r4 = 0",
+        "r4 = 1",
+        "r4",
+        "r4",
+    ),
     # ---- stack ----
     Row(
         "store merging",

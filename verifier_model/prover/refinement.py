@@ -45,7 +45,7 @@ def smtlib(obligation: Obligation, limits: Limits = DEFAULT) -> str:
     Raises ValueError when there is no such query, because the prover cannot model the two programs event by event.
     """
     try:
-        problem = _encode(obligation, Entry(Terms(), obligation.entry), limits)
+        problem = encode(obligation, Entry(Terms(), obligation.entry), limits)
         return _query(problem, problem.checks, limits).smtlib()
     except (TooHardError, DifferentShapeError) as error:
         raise ValueError(str(error)) from error
@@ -78,7 +78,7 @@ def _prove(obligation: Obligation, limits: Limits) -> Verdict:
     if _plain(obligation.before) == _plain(obligation.after):
         return Verdict(Status.PROVED, method="identical")
     try:
-        problem = _encode(obligation, entry, limits)
+        problem = encode(obligation, entry, limits)
     except DifferentShapeError as error:
         return _different_shape(entry, error, limits)
     open_checks = [check for check in problem.checks if check.before is not check.after]
@@ -151,7 +151,8 @@ def _is_satisfiable(entry: Entry, limits: Limits) -> bool:
 # ---- the two runs ----
 
 
-def _encode(obligation: Obligation, entry: Entry, limits: Limits) -> Problem:
+def encode(obligation: Obligation, entry: Entry, limits: Limits) -> Problem:
+    """Both runs and every check; raises TooHardError and DifferentShapeError."""
     budget = AliasBudget(limits.alias_tests)
     before = Run(obligation, entry, "before", budget)
     execute(before, obligation.before)
