@@ -18,7 +18,7 @@ from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker.callgraph import callee_of, depth, is_address_taken, roots_of
 from verifier_model.checker.environment import NOTHING_KNOWN, Environment
-from verifier_model.checker.explore import Explorer, Place
+from verifier_model.checker.explore import Explorer
 from verifier_model.checker.stack_access import call_stack_access, insn_stack_access
 from verifier_model.checker.transfer import step
 from verifier_model.contracts.calls import call_effects

@@ -116,7 +116,7 @@ def _block(rng: random.Random) -> list[Insn]:
 
 def _packet_check(rng: random.Random, target: str) -> list[Insn]:
     start, moved, end = rng.sample((2, 3, 4, 5, 7, 8), 3)
-    row = rng.choice([name for name in ("jgt", "jge", "jlt", "jle")])
+    row = rng.choice(("jgt", "jge", "jlt", "jle"))
     first, second = rng.choice(((moved, end), (end, moved)))
     return [
         make("ldx_w", start, 6, 0),

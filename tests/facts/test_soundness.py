@@ -85,9 +85,8 @@ def test_the_comparison_notices_a_false_fact() -> None:
     for at in range(40):
         rng = random.Random(f"{SEED}-{at}")
         function = program(rng)
-        other = function.with_block(
-            function.blocks[0].__class__("b0", function.blocks[0].insns[:-1] + function.blocks[0].insns[-2:-1])
-        )
+        first = function.blocks[0]
+        other = function.with_block(Block("b0", (*first.insns[:-1], make("mov64_imm", 9, imm=10))))
         facts = analyse(unit_of(function), function)
         _, wrong = run_beside(other, facts, machine(rng, 34), 34, 400)
         noticed += wrong is not None

@@ -36,7 +36,7 @@ def operand(insn: Insn, state: State) -> Register:
     """The second operand of an ALU instruction or branch.  What gets patched after us is unknown."""
     if insn.row.operand is Operand.REG:
         return state.regs[insn.src]
-    if insn.origin.core or insn.ref is not None and "target" not in insn.row.uses:
+    if insn.origin.core or (insn.ref is not None and "target" not in insn.row.uses):
         return Register.scalar(Scalar.top())
     return Register.scalar(Scalar.const(insn.imm))
 
@@ -66,13 +66,13 @@ def branch(insn: Insn, state: State, taken: bool, modest: bool = False) -> State
 
 
 def _teaches_all(op: str, dst: Register, src: Register, taken: bool) -> bool:
-    """Kernels before 6.8 bound one operand by the other only when that is a constant, and learn nothing from "differs"."""
+    """Kernels before 6.8 bound an operand by the other only when that is constant, and learn nothing from "differs"."""
     if src.value.constant is None and dst.value.constant is None:
         return False
     if op == "jset":
         bits = src.value.constant
         return bits is not None and (not taken or bits & bits - 1 == 0)
-    return not (op == ("jne" if taken else "jeq"))
+    return op != ("jne" if taken else "jeq")
 
 
 def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:

@@ -48,7 +48,9 @@ class Report:
     processed: int
 
 
-class _Refused(Exception):
+class RefusedError(Exception):
+    """Carries the first rejection out of the exploration."""
+
     def __init__(self, rejection: Rejection) -> None:
         super().__init__(str(rejection))
         self.rejection = rejection
@@ -65,10 +67,10 @@ class Checker(Explorer):
         self._insns: list[Insn] = []
 
     def before(self, place: Place, at: int, insn: Insn, state: State) -> None:
-        """Decide the instruction's conditions; raises _Refused."""
+        """Decide the instruction's conditions; raises RefusedError."""
         problem = self._problem(insn, state)
         if problem is not None:
-            raise _Refused(Rejection(place.function, Point(place.label, at), problem))
+            raise RefusedError(Rejection(place.function, Point(place.label, at), problem))
         if insn.kind in MEMORY_KINDS or insn.kind is Kind.CALL:
             self._note_stack(place.function, insn, state)
 
@@ -121,17 +123,17 @@ class Checker(Explorer):
             above.add(id(step[1]))
             step = step[0]
         for old in reversed(meeting.states):
-            if includes(old, state):
+            if includes(old, state, as_kernel=True):
                 if id(old) not in above:
                     return None
-                if includes(state, old):
+                if includes(state, old, as_kernel=True):
                     reason = "infinite loop detected"
-                    raise _Refused(Rejection(place.function, Point(place.label, place.at), reason))
+                    raise RefusedError(Rejection(place.function, Point(place.label, place.at), reason))
         meeting.states.append(state)
         return state
 
     def _admit_once(self, meeting: Meeting, state: State) -> State | None:
-        if any(includes(old, state) for old in reversed(meeting.states)):
+        if any(includes(old, state, as_kernel=True) for old in reversed(meeting.states)):
             return None
         if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:
             meeting.states.append(state)
@@ -174,7 +176,7 @@ def _check_root(unit: Unit, root: Function) -> tuple[Rejection | None, int]:
     checker = Checker(Environment(unit, root, modest=True))
     try:
         trouble = checker.run()
-    except _Refused as refused:
+    except RefusedError as refused:
         return refused.rejection, checker.processed
     reason = trouble or combined_depth_problem(unit, root, checker.lowest)
     return (None if reason is None else Rejection(root.name, None, reason)), checker.processed

@@ -1,7 +1,7 @@
 """What must hold for the kernel to accept an instruction, as values that are decided in an abstract state.
 
-Each condition says in the kernel's own style (kernel/bpf/verifier.c) why it does not hold.  Where kernels differ, or where
-the model does not know a type, the stricter answer is given: the model may refuse too much, never too little.
+Each condition says in the kernel's own style (kernel/bpf/verifier.c) why it does not hold.  Where kernels differ, or
+where the model does not know a type, the stricter answer is given: the model may refuse too much, never too little.
 """
 
 from __future__ import annotations

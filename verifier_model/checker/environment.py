@@ -29,8 +29,8 @@ MAX_VAR_OFF: Final = 1 << 29
 
 
 class Environment:
-    """One analysis.  `root` is the function that the kernel verifies; `function` the one that runs now, `root` itself or
-    a static subprogram called from it.
+    """One analysis.  `root` is the function that the kernel verifies; `function` the one that runs now: `root` itself
+    or a static subprogram called from it.
 
     `modest`: derive of numbers only what every supported kernel derives too, for the acceptance check; facts need not.
     Ids count up, so that equal analyses give equal ids.
@@ -56,7 +56,7 @@ class Environment:
         return self.symbols[name]
 
     def entry(self) -> State:
-        """The state at the root's first instruction: a program gets its context, a global function unknown arguments."""
+        """The state at the root's first instruction: programs get their context, global functions unknown arguments."""
         regs = [UNINIT] * 10 + [FRAME]
         if self.root.is_subprogram:
             count = self.root.argument_count

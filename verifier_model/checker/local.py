@@ -153,9 +153,7 @@ def _covered(access: Access, before: _Walk) -> bool:
 def _branch_problem(obligation: Obligation) -> str | None:
     """A comparison that taught the kernel something about pointers has to stay."""
     ends = [side[-1] if side and side[-1].row.is_block_end else None for side in (obligation.before, obligation.after)]
-    if ends[0] is not None and ends[1] is None or ends[0] is None and ends[1] is not None:
-        return "the end of the block changes"
-    return None
+    return "the end of the block changes" if (ends[0] is None) != (ends[1] is None) else None
 
 
 def _leftover_problem(obligation: Obligation, before: _Walk, after: _Walk) -> str | None:

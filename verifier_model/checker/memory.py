@@ -149,9 +149,9 @@ def is_inside(pointer: Register, off: int, size: int) -> bool:
     if pointer.nullable:
         return False
     if pointer.region is Region.CTX:
-        # No program type has a context that reaches a page; a store that leaves it is refused by every kernel's table.
+        # No context reaches a page, and nothing of the stack lies in one.
         at = pointer.constant_off
-        return at is not None and 0 <= _signed(at) + off and _signed(at) + off + size <= 4096
+        return at is not None and 0 <= _signed(at) + off <= 4096 - size
     value = pointer.value
     low = pointer.off + off + value.smin
     if pointer.region in (Region.PACKET, Region.PACKET_META):

@@ -20,6 +20,19 @@ _UNKNOWN: Final = Register.unknown()
 Stack = Mapping[int, StackSlot]
 
 
+def rebased(pointer: Register, off: int) -> Register:
+    """The same addresses with the constant part `off` and the rest in the variable part (the id is no longer valid).
+
+    Where the variable part moves down, bytes below the old one count as in range: they lie in the packet as long as the
+    variable part is not negative, and nothing is concluded of a range when it is.
+    """
+    more = pointer.off - off
+    if more == 0:
+        return pointer
+    reach = max(pointer.packet_range - max(more, 0), 0)
+    return replace(pointer, value=shifted(pointer.value, more), off=off, packet_range=reach)
+
+
 class _Join:
     """The pairs of ids that one join has met."""
 
@@ -66,13 +79,17 @@ class _Join:
             exact=a.exact if a.exact == b.exact else None,
             assumed_safe=a.assumed_safe or b.assumed_safe,
         )
-        # The smaller constant part stays; what the other has more moves into its variable part, for all registers of
-        # one id alike, so that they keep their distances.
-        more = a.off - b.off
-        left, right = shifted(a.value, max(more, 0)), shifted(b.value, max(-more, 0))
-        reach = self._range(max(a.packet_range - max(more, 0), 0), max(b.packet_range - max(-more, 0), 0))
-        same_id = self.pair(False, a.id, b.id, more)
-        return replace(common, value=self.value(left, right), off=min(a.off, b.off), id=same_id, packet_range=reach)
+        # One constant part stays; what a side has more moves into its variable part, for all registers of one id
+        # alike, so that they keep their distances.  A growing chain of joins keeps the oldest.
+        off = a.off if self.widen else min(a.off, b.off)
+        left, right = rebased(a, off), rebased(b, off)
+        return replace(
+            common,
+            value=self.value(left.value, right.value),
+            off=off,
+            id=self.pair(False, a.id, b.id, a.off - b.off),
+            packet_range=self._range(left.packet_range, right.packet_range),
+        )
 
     def _range(self, a: int, b: int) -> int:
         return (a if a <= b else 0) if self.widen else min(a, b)
@@ -167,20 +184,21 @@ def join(a: State, b: State, fresh: Callable[[], int], widen: bool = False) -> S
 class _Order:
     """The ids of the larger state as functions to the ids of the smaller one."""
 
-    __slots__ = ("known", "lonely")
+    __slots__ = ("as_kernel", "known", "lonely")
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[bool, int], int] = {}
+    def __init__(self, as_kernel: bool) -> None:
+        self.as_kernel = as_kernel
+        self.known: dict[tuple[bool, int], tuple[int, int]] = {}
         self.lonely = 0
 
-    def relates(self, is_base: bool, small: int, large: int) -> bool:
+    def relates(self, is_base: bool, small: int, large: int, distance: int = 0) -> bool:
         if large == 0:
             return True
         if small == 0:
             # Nothing is equal to this one: fine as long as the larger state claims no equality for it either.
             self.lonely -= 1
             small = self.lonely
-        return self.known.setdefault((is_base, large), small) == small
+        return self.known.setdefault((is_base, large), (small, distance)) == (small, distance)
 
     def register(self, small: Register, large: Register) -> bool:
         if large.region is Region.UNINIT:
@@ -189,24 +207,27 @@ class _Order:
             return self.relates(False, small.id, large.id) and self.relates(True, small.base, large.base)
         if large.region is Region.UNKNOWN:
             return small.region is not Region.UNINIT
-        return (
-            small.region is large.region
-            and small.value <= large.value
-            and (small.region is Region.SCALAR or self._pointer(small, large))
-            and self.relates(False, small.id, large.id)
-            and self.relates(True, small.base, large.base)
-        )
+        if small.region is not large.region:
+            return False
+        if small.region is not Region.SCALAR:
+            return self._pointer(small, large)
+        return small.value <= large.value and self.relates(False, small.id, large.id)
 
     def _pointer(self, small: Register, large: Register) -> bool:
+        if self.as_kernel and small.off != large.off:
+            return False
+        moved = rebased(small, large.off)
         return (
-            small.off == large.off
+            moved.value <= large.value
             and small.frame == large.frame
             and small.nullable <= large.nullable
             and large.symbol in ("", small.symbol)
             and (large.size == 0 or large.size <= small.size)
-            and large.packet_range <= small.packet_range
+            and large.packet_range <= moved.packet_range
             and (large.exact is None or large.exact == small.exact)
             and small.assumed_safe <= large.assumed_safe
+            and self.relates(False, small.id, large.id, small.off - large.off)
+            and self.relates(True, small.base, large.base)
         )
 
     def slot(self, small: StackSlot, large: StackSlot) -> bool:
@@ -239,6 +260,9 @@ class _Order:
         )
 
 
-def includes(large: State, small: State) -> bool:
-    """Does `large` describe every concrete state that `small` describes?  False may also mean "not seen to"."""
-    return _Order().state(small, large)
+def includes(large: State, small: State, as_kernel: bool = False) -> bool:
+    """Does `large` describe every concrete state that `small` describes?  False may also mean "not seen to".
+
+    With `as_kernel`, pointers also have equal constant parts: by these the kernel judges packet accesses.
+    """
+    return _Order(as_kernel).state(small, large)
