@@ -70,7 +70,7 @@ REFUTED = [
         "r3 scalar range=0..7",
         "r4 = r10; r4 += r3; *(u8 *)(r4 - 8) = 1; r4 = 0",
         "r4 = 0",
-        "r4 -8..-1",
+        "r4 -8",
         "stack byte -8 at the end",
     ),
     Row(
