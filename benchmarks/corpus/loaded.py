@@ -1,18 +1,18 @@
 """What the running kernel makes of an object: accepted or not, and the translated instructions with their records.
 
 Loaded with libbpf, never attached or pinned, gone at once.  Call from a process of its own: libbpf keeps state.
-Layout of struct bpf_prog_info: include/uapi/linux/bpf.h.  Instructions are compared with map numbers replaced by the
-order of their first use, since every load makes maps anew.
+Layout of struct bpf_prog_info: include/uapi/linux/bpf.h.  Map numbers and addresses of kernel memory are replaced by
+the order of their first use, since every load makes them anew.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Final
 
+from verifier_model.bpf.insn import SLOT_BYTES
 from verifier_model.kernel.libbpf import LoadOptions, load_object
 from verifier_model.kernel.programs import LoadedProgram
 from verifier_model.kernel.syscall import Command, Refused, address, attribute, bpf
@@ -24,18 +24,21 @@ _LINE_COUNT, _LINES, _LINE_SIZE = 148, 152, 172
 _LINE_RECORD: Final = 16
 _FUNCTION_RECORD: Final = 8
 _LD_IMM64: Final = 0x18
+# Direct map and vmalloc area of 64-bit kernels; not the image itself and small negative constants, which stay.
+_KERNEL_DATA: Final = range(0xFFFF_0000_0000_0000, 0xFFFF_FFFF_0000_0000)
+_IS_ADDRESS: Final = 0xFFFF_0000
 _MAP_SOURCES: Final = (1, 2, 5, 6)  # BPF_PSEUDO_MAP_FD, _MAP_VALUE, _MAP_IDX, _MAP_IDX_VALUE
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """One program: `refusal` is "" when accepted; digests of its translated instructions, line and function records."""
+    """One program: `refusal` is "" when accepted; its translated instructions, line and function records."""
 
     program: str
     refusal: str = ""
-    insns: str = ""
-    lines: str = ""
-    functions: str = ""
+    insns: bytes = b""
+    lines: bytes = b""
+    functions: bytes = b""
 
 
 def fates(data: bytes, programs: tuple[str, ...]) -> tuple[Fate, ...]:
@@ -64,11 +67,7 @@ def _word(refused: Refused) -> str:
 
 def _fate(program: LoadedProgram) -> Fate:
     insns, lines, functions = _translated(program.fd)
-    return Fate(program.name, "", _digest(_numbered_maps(insns)), _digest(lines), _digest(functions))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+    return Fate(program.name, "", _numbered(insns), lines, functions)
 
 
 def _translated(fd: int) -> tuple[bytes, bytes, bytes]:
@@ -98,13 +97,18 @@ def _translated(fd: int) -> tuple[bytes, bytes, bytes]:
     )
 
 
-def _numbered_maps(insns: bytes) -> bytes:
-    out, numbers, at = bytearray(insns), dict[int, int](), 0
+def _numbered(insns: bytes) -> bytes:
+    """The instructions with map numbers and addresses of the kernel's data numbered from 0, each kind for itself."""
+    out, maps, addresses, at = bytearray(insns), dict[int, int](), dict[int, int](), 0
     while at < len(out):
         if out[at] == _LD_IMM64:
-            if out[at + 1] >> 4 in _MAP_SOURCES:
-                (id_,) = struct.unpack_from("=I", out, at + 4)
-                struct.pack_into("=I", out, at + 4, numbers.setdefault(id_, len(numbers)))
-            at += 8
-        at += 8
+            low, high = struct.unpack_from("=I", out, at + 4)[0], struct.unpack_from("=I", out, at + 12)[0]
+            source, value = out[at + 1] >> 4, high << 32 | low
+            if source in _MAP_SOURCES:
+                struct.pack_into("=I", out, at + 4, maps.setdefault(low, len(maps)))
+            elif source == 0 and value in _KERNEL_DATA:
+                struct.pack_into("=I", out, at + 4, addresses.setdefault(value, len(addresses)))
+                struct.pack_into("=I", out, at + 12, _IS_ADDRESS)
+            at += SLOT_BYTES
+        at += SLOT_BYTES
     return bytes(out)

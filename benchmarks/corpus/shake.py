@@ -10,7 +10,8 @@ from llvm_bridge import elf as elf_file
 from llvm_bridge.dwarf import describes_addresses
 from llvm_bridge.object import Object, Untouched
 from llvm_bridge.writer import write_object
-from verifier_model.bpf.insn import Insn, label, make
+from verifier_model.bpf.insn import FRAME_POINTER, Insn, label, make
+from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Block, Function
 
 
@@ -23,14 +24,18 @@ class Shaken:
 
 
 def with_no_ops(function: Function, chance: float, rng: random.Random) -> tuple[Function, tuple[int, ...]]:
-    """The function with no-ops in front of random instructions, and their places among its instructions."""
+    """The function with no-ops in front of random instructions, and their places among its instructions.
+
+    None comes between a call and the spills and fills around it: the kernel knows those of `bpf_fastcall` by their
+    sitting side by side, and would translate them in another way.
+    """
     blocks: list[Block] = []
     places: list[int] = []
     count = 0
     for block in function.blocks:
         name, run = block.label, list[Insn]()
         for number, insn in enumerate(block.insns):
-            if rng.random() < chance:
+            if rng.random() < chance and not (number and _may_be_fastcall(block.insns[number - 1], insn)):
                 following = f"{block.label}_{number}"
                 blocks.append(Block(name, (*run, make("ja", ref=label(following)))))
                 places.append(count)
@@ -40,6 +45,19 @@ def with_no_ops(function: Function, chance: float, rng: random.Random) -> tuple[
             count += 1
         blocks.append(Block(name, tuple(run)))
     return replace(function, blocks=tuple(blocks)), tuple(places)
+
+
+def _may_be_fastcall(left: Insn, right: Insn) -> bool:
+    """Are these two neighbours of a run of 8-byte spills, a call, and 8-byte fills?"""
+    return _is_spill_call_or_fill(left) and _is_spill_call_or_fill(right)
+
+
+def _is_spill_call_or_fill(insn: Insn) -> bool:
+    if insn.row.name == "stx_dw":
+        return insn.dst == FRAME_POINTER
+    if insn.row.name == "ldx_dw":
+        return insn.src == FRAME_POINTER
+    return insn.kind is Kind.CALL
 
 
 def without(function: Function, places: Iterable[int]) -> Function:
