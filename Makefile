@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES)
 
-.PHONY: demo test lint clean bench-size
+.PHONY: demo test lint bench bench-size bench-engine clean bench-size
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -21,6 +21,14 @@ lint: .venv/ready-dev
 
 bench-size: .venv/ready-test
 	@$(BIN)/python -m benchmarks.size --date $$(date +%F)
+
+bench: bench-size bench-engine
+
+bench-size: .venv/ready-test
+	@$(BIN)/python -m benchmarks.size --date $$(date +%F)
+
+bench-engine: .venv/ready-test
+	@$(BIN)/python -m benchmarks.bench_engine
 
 clean:
 	@rm -rf .venv build demo-out *.egg-info

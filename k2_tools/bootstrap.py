@@ -83,7 +83,7 @@ def native_tools() -> dict[str, str]:
         demo_requirement("ziglang"),
         what="could not install ziglang, which stands in for a C++ compiler (Debian package g++)",
     )
-    ZIG_TOOLS.mkdir(exist_ok=True)
+    ZIG_TOOLS.mkdir(parents=True, exist_ok=True)
     for tool, verb in ZIG_VERBS.items():
         script = ZIG_TOOLS / tool
         script.write_text(f'#!/bin/sh\nexec "$(dirname "$0")/../bin/python" -m ziglang {verb} "$@"\n')
