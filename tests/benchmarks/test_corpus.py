@@ -1,0 +1,179 @@
+"""The corpus machinery: what it unpacks, makes, finds, and that it does find faults."""
+
+from __future__ import annotations
+
+import lzma
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from benchmarks.corpus import build, lz4
+from benchmarks.corpus.examine import Finding, _compare, examine
+from benchmarks.corpus.jobs import Job, objects_folder
+from benchmarks.corpus.loaded import Fate, _numbered
+from benchmarks.corpus.report import tally
+from benchmarks.corpus.shake import Shaken, contents, shake, taken_out, with_no_ops
+from benchmarks.corpus.vmlinux import uncompressed_kernel
+from benchmarks.packages import PackageError
+from llvm_bridge.object import Object
+from llvm_bridge.reader import read_object
+from tests.llvm_bridge.objects import compiled
+from verifier_model.bpf.asm import parse_function, print_function
+
+SEED = 20261123
+
+
+def lz4_frame(*blocks: bytes) -> bytes:
+    return lz4.MAGIC + b"".join(struct.pack("<I", len(block)) + block for block in blocks)
+
+
+def test_lz4_literals_matches_and_long_lengths() -> None:
+    # 3 literals, a match of 4 + 5 at distance 3; then 1 literal, as every block must end
+    assert lz4.unpack(lz4_frame(b"\x35abc\x03\x00\x10!")) == b"abcabcabcabc!"
+    literals = bytes(range(256)) * 2
+    assert lz4.unpack(lz4_frame(b"\xf0\xff" + bytes([512 - 15 - 255]) + literals)) == literals
+    # what follows a block that is not full (the kernel's size word) is not read
+    assert lz4.unpack(lz4_frame(b"\x10x") + b"\x01\0\0\0") == b"x"
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02\x21\x4c\x19", lz4.MAGIC, lz4_frame(b"\x10x\x02\x00"), lz4_frame(b"\xf0")])
+def test_damaged_lz4_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="LZ4"):
+        lz4.unpack(data)
+
+
+def boot_image(payload: bytes) -> bytes:
+    image = bytearray(5 * 512) + payload
+    image[0x1F1] = 4
+    image[0x202:0x206] = b"HdrS"
+    struct.pack_into("<II", image, 0x248, 0, len(payload))
+    return bytes(image)
+
+
+def test_the_kernel_inside_a_boot_image() -> None:
+    kernel = b"\x7fELF" + bytes(100)
+    assert uncompressed_kernel(boot_image(lzma.compress(kernel))) == kernel
+    assert uncompressed_kernel(boot_image(lz4_frame(b"\x40\x7fELF"))) == b"\x7fELF"
+    with pytest.raises(PackageError, match="unknown way"):
+        uncompressed_kernel(boot_image(b"\x00" + lzma.compress(kernel)[1:]))
+    with pytest.raises(PackageError, match="boot header"):
+        uncompressed_kernel(kernel)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    objects_folder().mkdir(parents=True)
+    return tmp_path
+
+
+def job(key: str, text: str) -> Job:
+    source = objects_folder() / f"{Path(key).name}.c"
+    source.write_text(text)
+    return Job(key, (("clang-19", "-target", "bpf", "-c", str(source), "-o", "{out}"),))
+
+
+@pytest.mark.needs("clang-19")
+def test_a_run_goes_on_where_the_last_one_stopped(cache: Path) -> None:
+    both = [job("a/good", "int x;"), job("a/bad", "int x = y;")]
+    build.run(both)
+    assert both[0].output.is_file()
+    assert not both[1].output.exists()
+    assert build.known_failures() == {"a/bad": "use of undeclared identifier 'y'"}
+    before = both[0].output.stat().st_mtime_ns
+    build.run(both)
+    assert both[0].output.stat().st_mtime_ns == before
+    assert len(build.failures_path().read_text().splitlines()) == 1
+    both[0].output.unlink()
+    build.run(both)
+    assert both[0].output.is_file()
+
+
+def test_a_line_cut_short_by_a_kill_is_not_read(cache: Path) -> None:
+    build.failures_path().write_text('["a", "why"]\n["b", "wh')
+    assert build.known_failures() == {"a": "why"}
+
+
+def test_a_sample_is_drawn_by_its_seed() -> None:
+    everything = [Job(str(number), ()) for number in range(100)]
+    drawn = build.select(everything, 10, SEED)
+    assert drawn == build.select(everything, 10, SEED)
+    assert drawn != build.select(everything, 10, SEED + 1)
+    assert len({one.key for one in drawn}) == 10
+    assert build.select(everything, 0, SEED) == everything
+
+
+@pytest.mark.needs("clang-19", "libbpf-dev", "bpf", "bpftool", "llvm-strip-19")
+def test_an_object_without_faults() -> None:
+    found = examine(compiled("packets"), str(SEED), with_tools=True, with_kernel=True)
+    assert [finding for finding in found if finding.is_fault] == []
+    words = tally({"packets": found})
+    assert words["take all out"] == {"ok": 1}
+    assert words["bpftool gen object, three times"] == {"ok": 1}
+    assert words["translated insns"]["ok"] >= 1
+
+
+@pytest.mark.needs("clang-19", "libbpf-dev")
+def test_a_no_op_left_behind_is_seen() -> None:
+    source = read_object(compiled("packets"))
+    assert isinstance(source, Object)
+    shaken = shake(source, 0.3, random.Random(SEED))
+    assert isinstance(shaken, Shaken)
+    again = read_object(shaken.data)
+    assert isinstance(again, Object)
+    restored = taken_out(again, shaken.places)
+    assert isinstance(restored, bytes)
+    assert contents(restored) == contents(source.data)
+    name = max(shaken.places, key=lambda function: len(shaken.places[function]))
+    one_less = {**shaken.places, name: shaken.places[name][1:]}
+    spoilt = taken_out(again, one_less)
+    assert isinstance(spoilt, bytes)
+    assert contents(spoilt) != contents(source.data)
+
+
+GOOD = Fate("p", "", b"\x01" * 8, b"l", b"f")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fault"),
+    [
+        (GOOD, GOOD, None),
+        (Fate("p", "why"), Fate("p", "another why"), None),
+        (GOOD, Fate("p", "", b"\x01" * 7 + b"\x03", b"l", b"f"), "translated insns"),
+        (GOOD, Fate("p", "", b"\x01" * 8, b"m", b"f"), "translated lines"),
+        (GOOD, Fate("p", "", b"\x01" * 8, b"l", b"g"), "translated functions"),
+        (GOOD, Fate("p", "why"), "kernel"),
+        (Fate("p", "why"), GOOD, "kernel"),
+    ],
+)
+def test_what_the_kernel_does_differently_is_a_fault(theirs: Fate, ours: Fate, fault: str | None) -> None:
+    assert [f.check for f in _compare((theirs,), (ours,)) if f.is_fault] == ([fault] if fault else [])
+
+
+def test_a_program_that_is_gone_is_a_fault() -> None:
+    assert [f.is_fault for f in _compare((GOOD,), ())] == [True]
+    assert not Finding("kernel", "clang's is refused, too").is_fault
+    assert Finding("take all out", "differs: .text").is_fault
+
+
+def wide(source: int, value: int) -> bytes:
+    return struct.pack("<BBhI", 0x18, source << 4 | 1, 0, value & 0xFFFFFFFF) + struct.pack("<II", 0, value >> 32)
+
+
+def test_maps_and_addresses_are_compared_by_order_of_use() -> None:
+    pool, other = 0xFFFF_8881_0000_1000, 0xFFFF_8882_0000_2000
+    assert _numbered(wide(1, 77) + wide(1, 78) + wide(1, 77)) == _numbered(wide(1, 5) + wide(1, 9) + wide(1, 5))
+    assert _numbered(wide(1, 77) + wide(1, 77)) != _numbered(wide(1, 5) + wide(1, 9))
+    assert _numbered(wide(0, pool)) == _numbered(wide(0, other))
+    assert _numbered(wide(0, pool) + wide(0, pool)) != _numbered(wide(0, pool) + wide(0, other))
+    assert _numbered(wide(0, 7)) != _numbered(wide(0, 8))
+    assert _numbered(wide(0, (1 << 64) - 2)) != _numbered(wide(0, (1 << 64) - 3))
+
+
+def test_no_no_op_splits_spill_call_and_fill() -> None:
+    text = "*(u64 *)(r10 - 8) = r1\ncall 8\nr1 = *(u64 *)(r10 - 8)\nr0 = r1\nexit\n"
+    shaken, places = with_no_ops(parse_function(text), 1.0, random.Random(SEED))
+    assert places == (0, 4, 6)
+    assert print_function(shaken).count("goto") == 3
