@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES)
 
-.PHONY: demo test lint bench bench-size bench-engine clean bench-size
+.PHONY: demo test lint bench bench-size bench-engine corpus corpus-report clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -19,9 +19,6 @@ lint: .venv/ready-dev
 	@$(BIN)/mypy
 	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
-bench-size: .venv/ready-test
-	@$(BIN)/python -m benchmarks.size --date $$(date +%F)
-
 bench: bench-size bench-engine
 
 bench-size: .venv/ready-test
@@ -29,6 +26,12 @@ bench-size: .venv/ready-test
 
 bench-engine: .venv/ready-test
 	@$(BIN)/python -m benchmarks.bench_engine
+
+corpus: .venv/ready-test
+	@$(BIN)/python -m benchmarks.corpus.build $(CORPUS_ARGS)
+
+corpus-report: .venv/ready-test
+	@$(BIN)/python -m benchmarks.corpus.report --date $$(date +%F) $(CORPUS_ARGS)
 
 clean:
 	@rm -rf .venv build demo-out *.egg-info
