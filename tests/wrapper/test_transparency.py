@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -64,6 +66,9 @@ OBJECTS = [
     ("--target=bpf -Wall -c warns.c -o warns.o", ["warns.o"]),
     ("--target=bpf -O2 -g -c -x c - -o in.o", ["in.o"]),
     ("-Werror -target bpf -c -x c /dev/null -o empty.o", ["empty.o"]),
+    ("--target=bpf -O2 -g -save-temps -c prog.c -o prog.o", ["prog.o"]),
+    ("--target=bpf -O2 -g -gsplit-dwarf -c prog.c -o prog.o", ["prog.o"]),
+    ("--target=bpf -O2 -fno-integrated-cc1 -c prog.c", ["prog.o"]),
 ]
 
 
@@ -167,3 +172,55 @@ def test_two_runs_and_two_hash_seeds_give_the_same_bytes(wrapper: Path, tmp_path
     ]
     assert runs[0] == runs[1] == runs[2]
     assert runs[0].code == 0 and runs[0].stderr == b""
+
+
+@pytest.mark.needs("clang-19")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["-E -P -x c -", "--target=bpf -O2 -g -c prog.c -o prog.o", "-c bad.c"])
+def test_closed_streams_are_no_harm(closed: str, arguments: str, wrapper: Path, tmp_path: Path) -> None:
+    script = f'exec "$@" {arguments} {closed}'
+    seen = []
+    for compiler in ("clang-19", str(wrapper)):
+        command = ["sh", "-c", script, "sh", compiler]
+        seen.append(observe(command, fill(tmp_path / "work"), K2_CLANG="clang-19").without("prog.o"))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.needs("clang-19")
+def test_behind_ccache_the_first_argument_is_the_compiler(wrapper: Path, tmp_path: Path) -> None:
+    """CCACHE_PREFIX=k2-clang starts us with the compiler's path in front of its arguments."""
+    clang = shutil.which("clang-19")
+    assert clang is not None
+    words = [clang, "--target=bpf", "-O2", "-g", "-c", "prog.c", "-o", "prog.o"]
+    theirs = observe(words, fill(tmp_path / "work"))
+    ours = observe([str(wrapper), *words], fill(tmp_path / "work"), K2_CLANG="no-such-clang")
+    assert ours.without("prog.o") == theirs.without("prog.o") and "prog.o" in ours.files
+    probe = observe([str(wrapper), clang, "-dumpversion"], tmp_path / "work", K2_CLANG="no-such-clang")
+    assert probe.stdout == observe([clang, "-dumpversion"], tmp_path / "work").stdout
+
+
+@pytest.mark.needs("clang-19", "llc-19")
+def test_llc_beside_the_chosen_clang(tmp_path: Path) -> None:
+    """The two-step build of older makefiles: clang writes LLVM IR, llc the object."""
+    llc = str(launcher(tmp_path / "bin", "k2-llc"))
+    folder = fill(tmp_path / "work")
+    observe(["clang-19", *shlex.split("--target=bpf -O2 -g -S -emit-llvm prog.c -o prog.ll")], folder)
+    asm = shlex.split("-march=bpf -mcpu=v3 -filetype=asm -o - prog.ll")
+    assert observe([llc, *asm], folder, K2_CLANG="clang-19") == observe(["llc-19", *asm], folder)
+    command = shlex.split("-march=bpf -mcpu=v3 -filetype=obj -o prog.o prog.ll")
+    theirs = observe(["llc-19", *command], folder)
+    (folder / "prog.o").unlink()
+    ours = observe([llc, *command], folder, K2_CLANG="clang-19", K2_VERBOSE="1")
+    assert ours.code == theirs.code == 0 and ours.stdout == theirs.stdout
+    assert b"prog.o:xdp (pass)" in ours.stderr, "the object went through our stage"
+    (folder / "prog.o").unlink()
+    assert observe([llc, *command], folder, K2_CLANG="clang-19", K2_DISABLE="1") == theirs
+
+
+@pytest.mark.needs("clang-19")
+def test_report_gets_one_line_for_each_object(wrapper: Path, tmp_path: Path) -> None:
+    words = shlex.split("--target=bpf -O2 -g -c prog.c second.c")
+    seen = observe([str(wrapper), *words], fill(tmp_path / "work"), K2_CLANG="clang-19", K2_REPORT="report.json")
+    lines = [json.loads(line) for line in seen.files["report.json"][1].splitlines()]
+    assert [line["object"] for line in lines] == ["prog.o", "second.o"]
+    assert [line["record"]["functions"][0]["name"] for line in lines] == ["pass", "second"]
