@@ -36,8 +36,13 @@ corpus-report: .venv/ready-test
 clean:
 	@rm -rf .venv build demo-out *.egg-info
 
+# What else is ready when this is: `dev` holds `test`, and that holds `demo`.
+HOLDS_demo := demo
+HOLDS_test := demo test
+HOLDS_dev := demo test dev
+
 # The stamp says that .venv holds the extra and the engine built from the current sources.
 .venv/ready-%: $(SETUP) tests/debian-packages.txt
 	@command -v $(PYTHON) >/dev/null || { echo "setup: python3 is missing: install the Debian package python3-venv" >&2; exit 1; }
 	@$(PYTHON) k2_tools/bootstrap.py $*
-	@touch $@
+	@touch $(HOLDS_$*:%=.venv/ready-%)

@@ -44,7 +44,7 @@ def pip(*words: str, environment: dict[str, str] | None = None, what: str) -> No
 
 
 def make_venv() -> None:
-    if PYTHON.exists():
+    if (PYTHON.parent / "pip").exists():  # the last thing that venv makes
         return
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         raise MissingPieceError("Python's venv module is missing: install the Debian package python3-venv")
