@@ -316,6 +316,15 @@ REFUTED = [
         "",
         "packet byte +0 at the call of bpf_xdp_adjust_head",
     ),
+    Row(
+        "the packet under a helper that changes its context",
+        "r6 ctx; r7 packet base=1",
+        "r8 = *(u8 *)(r7 + 0); r1 = r6; r2 = 0; call 32",
+        "r1 = r6; r2 = 0; call 32; r8 = *(u8 *)(r7 + 0)",
+        "r8",
+        "r8",
+        "sched_cls",
+    ),
     Row("another map", "", "r1 = map[hits] ll", "r1 = map[flows] ll", "r1", "r1"),
     Row("a map is no number", "", "r1 = map[hits] ll", "r1 = 0", "r1", "r1"),
     Row(
