@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import branches, dead, memory, rearrange, registers, values
+from synth.passes import branches, dead, memory, rearrange, registers, rotate, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -13,6 +13,7 @@ PASSES: Final = (
     Pass("rearrange", "memory", "swap of 6 and 6 bytes by u16  ==  by u64, u32 and u16", rearrange.rearrange),
     Pass("merge-stores", "memory", "u32[p] = a; u32[p+4] = b  ==  u64[p] = a | b << 32", memory.merge_stores),
     Pass("test-bits", "branches", "r1 &= 5; if r1 != 0 goto L  ==  if r1 & 5 goto L", branches.test_bits),
+    Pass("rotate", "values", "w2 = w4 << 7 | w4 >> 25  ==  r2 = (r4 << 32 | r4) >> 25", rotate.rotate),
     Pass("store-immediate", "memory", "r1 = 7; u32[p] = r1  ==  u32[p] = 7", memory.store_immediate),
     Pass("substitute", "registers", "r2 = r10; r2 += -8; r1 = u64[r2]  ==  r1 = u64[r10-8]", registers.substitute),
     Pass("coalesce", "registers", "r1 = u64[p]; r2 = r1; r2 += 1  ==  r2 = u64[p]; r2 += 1", registers.coalesce),

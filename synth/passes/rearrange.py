@@ -38,10 +38,7 @@ class Chunk(NamedTuple):
     imm: int | None = None
     reg: int | None = None
     source: Address | None = None
-
-    @property
-    def slots(self) -> int:
-        return 1 if self.source is None else 2
+    slots: int = 2
 
 
 class Run(NamedTuple):
@@ -196,8 +193,14 @@ def _cover(view: BlockView, run: Run) -> list[Chunk] | None:
                 slots, rest = best[following]
                 choices.append((slots + chunk.slots, [chunk, *rest]))
         if choices:
-            best[off] = min(choices, key=lambda choice: (choice[0], len(choice[1])))
+            best[off] = min(choices, key=_price)
     return best[offs[0]][1] if offs[0] in best else None
+
+
+def _price(choice: tuple[int, list[Chunk]]) -> tuple[int, int, int]:
+    """Slots, then accesses, then bytes: what gains nothing by being wide stays narrow."""
+    slots, chunks = choice
+    return slots, len(chunks), sum(chunk.size for chunk in chunks)
 
 
 def _chunks_at(view: BlockView, run: Run, region: Region, off: int) -> Iterator[tuple[Chunk, int]]:
@@ -218,12 +221,12 @@ def _contents(view: BlockView, run: Run, first: int, size: int, skip: int) -> It
     wanted = [run.image[at] for at in range(first, first + size)]
     imm = as_immediate(wanted)
     if imm is not None:
-        yield Chunk(first, size, imm=imm)
+        yield Chunk(first, size, imm=imm, slots=1)
         return
     needed = tuple(wanted[: skip + 1])
     for reg, value in enumerate(view.symbols.before[run.last].regs):
         if value[: skip + 1] == needed:
-            yield Chunk(first, size, reg=reg)
+            yield Chunk(first, size, reg=reg, slots=1 + _is_only_for(view, run, reg))
     if wanted[0] < FIRST_NAME:
         return
     for place in run.places.get(wanted[0], ()):
@@ -232,6 +235,13 @@ def _contents(view: BlockView, run: Run, first: int, size: int, skip: int) -> It
         is_whole = all(run.memory.get(place.plus(k)) == wanted[k] for k in range(size))
         if is_readable(view, run.stores[0], place, size) or (is_whole and place.root.region in PACKET_FAMILY):
             yield Chunk(first, size, source=place)
+
+
+def _is_only_for(view: BlockView, run: Run, reg: int) -> bool:
+    """Would the register's content be dead but for this run: does taking it from there keep its definition alive?"""
+    if view.demand_after(run.last).is_live(reg):
+        return False
+    return any(reg in view.writes(at) for at in range(run.stores[0] - 1, run.last) if at >= 0)
 
 
 def _good(run: Run, chunk: Chunk, off: int, view: BlockView) -> int:
