@@ -1,8 +1,9 @@
 """Candidate evaluations per CPU second of the search engine, without the solver.
 
-"full": proposals of a real Metropolis-Hastings chain on a window of packet and stack code, recorded first and then run, every
-one on every lane to its end, its results compared and its traces undone.  "early stop": the chain itself, which leaves a
-proposal as soon as it cannot be accepted; all proposals that it decides count, also those that the static walk refuses.
+"full": proposals of a real Metropolis-Hastings chain on a window of packet and stack code, recorded first and then run,
+every one on every lane to its end, its results compared and its traces undone.  "early stop": the chain itself, which
+leaves a proposal as soon as it cannot be accepted; all proposals that it decides count, also those that the static walk
+refuses.
 
     python benchmarks/bench_engine.py [--json]
 """

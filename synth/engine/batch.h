@@ -20,7 +20,8 @@ struct alignas(64) Row {
 struct RegionLanes {
   Row base{};
   Row limit{};
-  uint32_t stride = 0;
+  uint64_t least_limit = 0;  // of all lanes
+  uint32_t stride = 0;       // a multiple of 8
   std::vector<uint8_t> initial;
   std::vector<uint8_t> image;         // equals `initial` between evaluations
   std::vector<uint8_t> expected;      // what the original leaves
@@ -51,6 +52,7 @@ struct Step {
   enum class Kind : uint8_t { alu, load, store, shared_load, shared_store, constant, symbol };
   Insn insn;
   Kind kind = Kind::alu;
+  int32_t exact = -1;  // bytes from the region's base to the accessed place, where the walk knows it
   uint8_t region = 0;
   uint8_t event = 0;
 };

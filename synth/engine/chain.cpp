@@ -36,26 +36,34 @@ enum class Move { operand, instruction, nop, pair, access, swap };
 
 class Chain {
  public:
-  Chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings)
-      : evaluator_(evaluator), domain_(domain), settings_(settings), random_(settings.seed) {
+  Chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings,
+        std::vector<std::vector<Insn>>* recorded = nullptr)
+      : evaluator_(evaluator), domain_(domain), settings_(settings), random_(settings.seed), recorded_(recorded) {
     const std::vector<Insn>& original = evaluator.problem().original;
     size_ = static_cast<int>(original.size());
     std::copy(original.begin(), original.end(), current_.begin());
     original_slots_ = evaluator.slots(current_.data(), size_);
     original_picoseconds_ = evaluator.picoseconds(current_.data(), size_);
+    for (size_t shape = 0; shape < shape_count; ++shape) {
+      const auto slots = static_cast<uint64_t>(slots_of(static_cast<Op>(shape / shapes_per_op)));
+      const uint64_t picoseconds = evaluator.problem().picoseconds[shape];
+      prices_[shape] = 1000 * slots * settings.slot_weight + picoseconds * settings.nanosecond_weight;
+    }
     cost_ = performance(current_.data());
   }
 
   ChainResult run() {
-    for (uint64_t i = 0; i < settings_.steps && size_ > 0; ++i) step();
+    for (uint64_t i = 0; i < settings_.steps && size_ > 0 && !is_recorded(); ++i) step();
     keep_cheapest(result_.found, settings_.keep);
     return std::move(result_);
   }
 
  private:
+  bool is_recorded() const { return recorded_ != nullptr && recorded_->size() == recorded_->capacity(); }
+
   void step() {
-    candidate_ = current_;
-    if (!propose() || candidate_ == current_) return;
+    std::copy_n(current_.begin(), size_, candidate_.begin());
+    if (!propose() || std::equal(current_.begin(), current_.begin() + size_, candidate_.begin())) return;
     ++result_.evaluations;
     const uint64_t bound = cost_ + draw_allowance(random_);
     const uint64_t price = performance(candidate_.data());
@@ -64,16 +72,19 @@ class Chain {
     const uint64_t allowed =
         settings_.error_weight == 0 ? unsafe - 1 : (bound - std::min(price, bound)) * tests / settings_.error_weight;
     const uint64_t errors = evaluator_.errors(candidate_.data(), size_, settings_.early_stop ? allowed : unsafe - 1);
+    if (recorded_ != nullptr && errors != unsafe)
+      recorded_->emplace_back(candidate_.begin(), candidate_.begin() + size_);
     if (errors > allowed || price > bound) return;
     ++result_.accepted;
-    current_ = candidate_;
+    std::copy_n(candidate_.begin(), size_, current_.begin());
     cost_ = price + errors * settings_.error_weight / tests;
     if (errors == 0) keep();
   }
 
   uint64_t performance(const Insn* program) const {
-    return evaluator_.slots(program, size_) * settings_.slot_weight +
-           evaluator_.picoseconds(program, size_) * settings_.nanosecond_weight / 1000;
+    uint64_t sum = 0;
+    for (int i = 0; i < size_; ++i) sum += prices_[shape_of(program[i])];
+    return sum / 1000;
   }
 
   Move draw_move() {
@@ -137,9 +148,11 @@ class Chain {
   const Domain& domain_;
   const ChainSettings settings_;
   Random random_;
+  std::vector<std::vector<Insn>>* recorded_;  // where proposals go, as many as it has room for
   int size_ = 0;
   std::array<Insn, max_length> current_{};
   std::array<Insn, max_length> candidate_{};
+  std::array<uint64_t, shape_count> prices_{};  // in thousandths of the unit of cost
   uint64_t cost_ = 0;
   uint64_t discoveries_ = 0;
   uint64_t original_slots_ = 0;
@@ -167,14 +180,16 @@ ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSet
   return Chain(evaluator, domain, settings).run();
 }
 
-uint64_t run_for_benchmark(Evaluator& evaluator, const Domain& domain, uint64_t seed, uint64_t steps, bool early_stop) {
+std::vector<std::vector<Insn>> record_proposals(Evaluator& evaluator, const Domain& domain, uint64_t seed,
+                                                size_t count) {
   ChainSettings settings;
   settings.seed = seed;
-  settings.steps = steps;
-  settings.early_stop = early_stop;
-  const uint64_t before = evaluator.runs();
-  run_chain(evaluator, domain, settings);
-  return evaluator.runs() - before;
+  settings.steps = 1000 * static_cast<uint64_t>(count);
+  settings.early_stop = false;
+  std::vector<std::vector<Insn>> recorded;
+  recorded.reserve(count);
+  Chain(evaluator, domain, settings, &recorded).run();
+  return recorded;
 }
 
 }  // namespace k2

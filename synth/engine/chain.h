@@ -13,10 +13,10 @@ namespace k2 {
 // Weights are in units of 1/256 of a halving of the acceptance probability.
 struct ChainSettings {
   uint64_t seed = 1;
-  uint64_t steps = 10000;       // proposals
-  uint32_t error_weight = 128;  // per bit of error, averaged over the tests
-  uint32_t slot_weight = 512;   // per slot
-  uint32_t nanosecond_weight = 64;
+  uint64_t steps = 10000;        // proposals
+  uint32_t error_weight = 4096;  // per bit of error, averaged over the tests
+  uint32_t slot_weight = 256;    // per slot
+  uint32_t nanosecond_weight = 32;
   uint32_t keep = 8;         // how many correct programs to return
   bool never_slower = true;  // only programs whose summed cost is not above the original's
   bool early_stop = true;    // stop an evaluation once it cannot be accepted (no influence on the result)
@@ -50,8 +50,8 @@ ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSet
 // -log2 of a uniform draw from (0, 1], in 1/256: how much a proposal may cost more than the current program.
 uint64_t draw_allowance(Random& random);
 
-// Proposals of a real chain evaluated in full, for the benchmark: no early stop, every lane.  Returns how many
-// candidates were run on the lanes (those that the static walk refuses do not count).
-uint64_t run_for_benchmark(Evaluator& evaluator, const Domain& domain, uint64_t seed, uint64_t steps, bool early_stop);
+// For the benchmark: the first `count` proposals of a chain that may run, as they were proposed.
+std::vector<std::vector<Insn>> record_proposals(Evaluator& evaluator, const Domain& domain, uint64_t seed,
+                                                size_t count);
 
 }  // namespace k2

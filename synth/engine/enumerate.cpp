@@ -51,7 +51,10 @@ class Enumeration {
     const Missing missing = look();
     if (missing.nothing()) offer({});
     if (settings_.longest >= 1 && missing.least() <= 2) first_level(missing);
-    for (Batch& batch : problem_.batches) reset_memory(batch);
+    for (Batch& batch : problem_.batches) {
+      reset_memory(batch);
+      reset_registers(batch);
+    }
     keep_cheapest(result_.found, settings_.keep);
     return std::move(result_);
   }

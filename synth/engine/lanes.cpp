@@ -149,83 +149,122 @@ void write(uint8_t* at, uint64_t value, bool big_endian) {
   }
 }
 
-// Offsets of the access into each lane's image; false when one of them leaves the region.
-bool resolve(const RegionLanes& region, const Row& address, int16_t off, uint64_t bytes, Row& offsets) {
+// Where in its image each lane is accessed: at one place in all of them, or wherever its pointer leads.
+struct Everywhere {
+  uint64_t at;
+  uint64_t operator[](int) const { return at; }
+};
+struct PerLane {
+  uint64_t at[n];
+  uint64_t operator[](int l) const { return at[l]; }
+};
+
+// Does the static walk know the place, inside the region of every lane?
+bool is_everywhere(const RegionLanes& region, const Step& step) {
+  return step.exact >= 0 && static_cast<uint64_t>(step.exact) + step.insn.width / 8U <= region.least_limit;
+}
+
+// False when one of the accesses leaves its region.
+bool resolve(const RegionLanes& region, const Row& address, const Insn& insn, PerLane& places) {
   uint64_t bad = 0;
-  const uint64_t displacement = static_cast<uint64_t>(static_cast<int64_t>(off));
+  const uint64_t displacement = static_cast<uint64_t>(static_cast<int64_t>(insn.off));
+  const uint64_t bytes = insn.width / 8U;
   for (int l = 0; l < n; ++l) {
     const uint64_t at = address.lane[l] + displacement - region.base.lane[l];
-    offsets.lane[l] = at;
+    places.at[l] = at;
     bad |= static_cast<uint64_t>(at > region.limit.lane[l]) | static_cast<uint64_t>(at + bytes > region.limit.lane[l]);
   }
   return bad == 0;
 }
 
-template <int bytes>
-void load_lanes(const RegionLanes& region, const Row& offsets, uint64_t* dst, bool sign, bool big_endian) {
+template <int bytes, class Places>
+void load_lanes(const RegionLanes& region, const Places& places, uint64_t* dst, bool sign, bool big_endian) {
   const uint8_t* image = region.image.data();
-  for (int l = 0; l < n; ++l) {
-    dst[l] = read<bytes>(image + static_cast<size_t>(l) * region.stride + offsets.lane[l], big_endian);
+  const size_t stride = region.stride;
+  if (big_endian) {
+    for (int l = 0; l < n; ++l) dst[l] = read<bytes>(image + static_cast<size_t>(l) * stride + places[l], true);
+  } else {
+    for (int l = 0; l < n; ++l) dst[l] = read<bytes>(image + static_cast<size_t>(l) * stride + places[l], false);
   }
   if (sign) {
     for (int l = 0; l < n; ++l) dst[l] = static_cast<uint64_t>(sign_extended<8 * bytes>(dst[l]));
   }
 }
 
-bool load(const Step& step, Batch& batch, bool big_endian) {
-  const RegionLanes& region = batch.regions[step.region];
-  Row offsets;
-  const Insn& insn = step.insn;
-  if (!resolve(region, batch.reg[insn.src], insn.off, insn.width / 8U, offsets)) return false;
-  uint64_t* dst = batch.reg[insn.dst].lane;
+template <class Places>
+void load_width(const RegionLanes& region, const Places& places, const Insn& insn, uint64_t* dst, bool big_endian) {
   const bool sign = insn.op == Op::load_signed;
   switch (insn.width) {
-    case 8: load_lanes<1>(region, offsets, dst, sign, big_endian); break;
-    case 16: load_lanes<2>(region, offsets, dst, sign, big_endian); break;
-    case 32: load_lanes<4>(region, offsets, dst, sign, big_endian); break;
-    default: load_lanes<8>(region, offsets, dst, sign, big_endian); break;
+    case 8: return load_lanes<1>(region, places, dst, sign, big_endian);
+    case 16: return load_lanes<2>(region, places, dst, sign, big_endian);
+    case 32: return load_lanes<4>(region, places, dst, sign, big_endian);
+    default: return load_lanes<8>(region, places, dst, sign, big_endian);
   }
+}
+
+bool load(const Step& step, Batch& batch, bool big_endian) {
+  const RegionLanes& region = batch.regions[step.region];
+  const Insn& insn = step.insn;
+  uint64_t* dst = batch.reg[insn.dst].lane;
+  if (is_everywhere(region, step)) {
+    load_width(region, Everywhere{static_cast<uint64_t>(step.exact)}, insn, dst, big_endian);
+    return true;
+  }
+  PerLane places;
+  if (!resolve(region, batch.reg[insn.src], insn, places)) return false;
+  load_width(region, places, insn, dst, big_endian);
   return true;
 }
 
-template <int bytes>
-void store_lanes(RegionLanes& region, const Row& offsets, const Row& values, bool big_endian) {
+template <int bytes, class Places>
+void store_lanes(RegionLanes& region, const Places& places, const uint64_t* values, bool big_endian) {
   uint8_t* image = region.image.data();
-  for (int l = 0; l < n; ++l) {
-    write<bytes>(image + static_cast<size_t>(l) * region.stride + offsets.lane[l], values.lane[l], big_endian);
+  const size_t stride = region.stride;
+  if (big_endian) {
+    for (int l = 0; l < n; ++l) write<bytes>(image + static_cast<size_t>(l) * stride + places[l], values[l], true);
+  } else {
+    for (int l = 0; l < n; ++l) write<bytes>(image + static_cast<size_t>(l) * stride + places[l], values[l], false);
   }
 }
 
-void stored_values(const Insn& insn, const Batch& batch, Row& values) {
-  if (insn.op == Op::store) {
-    values = batch.reg[insn.src];
-  } else {
-    for (uint64_t& lane : values.lane) lane = static_cast<uint64_t>(insn.imm);
+template <class Places>
+void store_width(RegionLanes& region, const Places& places, const Insn& insn, const uint64_t* values, bool big_endian) {
+  uint64_t lowest = places[0];
+  uint64_t highest = places[0];
+  for (int l = 1; l < n; ++l) {
+    lowest = places[l] < lowest ? places[l] : lowest;
+    highest = places[l] > highest ? places[l] : highest;
   }
+  const uint64_t end = highest + insn.width / 8U;
+  if (lowest < region.dirty_begin) region.dirty_begin = static_cast<uint32_t>(lowest);
+  if (end > region.dirty_end) region.dirty_end = static_cast<uint32_t>(end);
+  switch (insn.width) {
+    case 8: return store_lanes<1>(region, places, values, big_endian);
+    case 16: return store_lanes<2>(region, places, values, big_endian);
+    case 32: return store_lanes<4>(region, places, values, big_endian);
+    default: return store_lanes<8>(region, places, values, big_endian);
+  }
+}
+
+// The values to store, a row of them: the source register's own, or `room` filled with the immediate.
+const uint64_t* stored_values(const Insn& insn, const Batch& batch, Row& room) {
+  if (insn.op == Op::store) return batch.reg[insn.src].lane;
+  for (uint64_t& lane : room.lane) lane = static_cast<uint64_t>(insn.imm);
+  return room.lane;
 }
 
 bool store(const Step& step, Batch& batch, bool big_endian) {
   RegionLanes& region = batch.regions[step.region];
   const Insn& insn = step.insn;
-  const uint64_t bytes = insn.width / 8U;
-  Row offsets;
-  Row values;
-  if (!resolve(region, batch.reg[insn.dst], insn.off, bytes, offsets)) return false;
-  stored_values(insn, batch, values);
-  uint64_t lowest = ~uint64_t{0};
-  uint64_t highest = 0;
-  for (const uint64_t at : offsets.lane) {
-    lowest = at < lowest ? at : lowest;
-    highest = at > highest ? at : highest;
+  Row room;
+  if (is_everywhere(region, step)) {
+    const Everywhere places{static_cast<uint64_t>(step.exact)};
+    store_width(region, places, insn, stored_values(insn, batch, room), big_endian);
+    return true;
   }
-  if (lowest < region.dirty_begin) region.dirty_begin = static_cast<uint32_t>(lowest);
-  if (highest + bytes > region.dirty_end) region.dirty_end = static_cast<uint32_t>(highest + bytes);
-  switch (insn.width) {
-    case 8: store_lanes<1>(region, offsets, values, big_endian); break;
-    case 16: store_lanes<2>(region, offsets, values, big_endian); break;
-    case 32: store_lanes<4>(region, offsets, values, big_endian); break;
-    default: store_lanes<8>(region, offsets, values, big_endian); break;
-  }
+  PerLane places;
+  if (!resolve(region, batch.reg[insn.dst], insn, places)) return false;
+  store_width(region, places, insn, stored_values(insn, batch, room), big_endian);
   return true;
 }
 
@@ -255,9 +294,9 @@ void shared_load(const Step& step, Batch& batch) {
 void shared_store(const Step& step, Batch& batch) {
   const EventLanes& event = batch.events[step.event];
   address_error(step.insn, step.insn.dst, event, batch);
-  Row values;
-  stored_values(step.insn, batch, values);
-  batch.event_error += differing_bits(values.lane, event.value.lane, ~uint64_t{0} >> (64 - step.insn.width));
+  Row room;
+  const uint64_t* values = stored_values(step.insn, batch, room);
+  batch.event_error += differing_bits(values, event.value.lane, ~uint64_t{0} >> (64 - step.insn.width));
 }
 
 bool run(const Step* steps, int count, Batch& batch, bool big_endian) {
@@ -284,17 +323,27 @@ bool run(const Step* steps, int count, Batch& batch, bool big_endian) {
   return true;
 }
 
+uint64_t word_at(const uint8_t* bytes) {
+  uint64_t word = 0;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
+// Images and masks are whole words, so words may be compared although only some of their bytes were written.
 uint64_t differing_memory(const RegionLanes& region, const uint8_t* mask) {
   const uint32_t begin = region.dirty_begin < region.expected_begin ? region.dirty_begin : region.expected_begin;
   const uint32_t end = region.dirty_end > region.expected_end ? region.dirty_end : region.expected_end;
   uint64_t bits = 0;
-  for (int l = 0; l < n && begin < end; ++l) {
-    const uint8_t* a = region.image.data() + static_cast<size_t>(l) * region.stride;
-    const uint8_t* b = region.expected.data() + static_cast<size_t>(l) * region.stride;
-    if (std::memcmp(a + begin, b + begin, end - begin) == 0) continue;
-    for (uint32_t i = begin; i < end; ++i) {
-      const unsigned wrong = static_cast<unsigned>(a[i] ^ b[i]) & (mask == nullptr ? 0xFFU : mask[i]);
-      bits += static_cast<uint64_t>(__builtin_popcount(wrong));
+  for (uint32_t at = begin & ~7U; at < end; at += 8) {
+    const uint64_t wanted = mask == nullptr ? ~uint64_t{0} : word_at(mask + at);
+    const uint8_t* a = region.image.data() + at;
+    const uint8_t* b = region.expected.data() + at;
+    uint64_t any = 0;
+    for (size_t l = 0; l < n; ++l) any |= word_at(a + l * region.stride) ^ word_at(b + l * region.stride);
+    if ((any & wanted) == 0) continue;
+    for (size_t l = 0; l < n; ++l) {
+      const uint64_t wrong = (word_at(a + l * region.stride) ^ word_at(b + l * region.stride)) & wanted;
+      bits += static_cast<uint64_t>(__builtin_popcountll(wrong));
     }
   }
   return bits;

@@ -229,10 +229,23 @@ class Session {
     return {tuples_of(result.found), result.evaluations, result.accepted};
   }
 
-  uint64_t run_for_benchmark(const k2::Domain& domain, uint64_t seed, uint64_t steps, bool early_stop) {
+  // Keeps proposals of a chain for `evaluate_recorded`; returns how many instructions they have in all.
+  uint64_t record_proposals(const k2::Domain& domain, uint64_t seed, uint64_t count) {
+    recorded_ = k2::record_proposals(evaluator(), domain, seed, count);
+    uint64_t insns = 0;
+    for (const std::vector<Insn>& one : recorded_) insns += evaluator().slots(one.data(), static_cast<int>(one.size()));
+    return insns;
+  }
+
+  // Evaluates every recorded proposal `rounds` times in full; returns how many evaluations that were.
+  uint64_t evaluate_recorded(uint64_t rounds) {
     k2::Evaluator& evaluator = this->evaluator();
     nb::gil_scoped_release released;
-    return k2::run_for_benchmark(evaluator, domain, seed, steps, early_stop);
+    const uint64_t before = evaluator.runs();
+    for (uint64_t round = 0; round < rounds; ++round) {
+      for (const std::vector<Insn>& one : recorded_) evaluator.errors(one.data(), static_cast<int>(one.size()));
+    }
+    return evaluator.runs() - before;
   }
 
   const Names& names() const { return names_; }
@@ -264,6 +277,7 @@ class Session {
       const size_t tests = registers[0].size();
       require(base.size() == tests && limit.size() == tests, "every column needs a value per test");
       require(contents.size() == tests * stride, "a region needs its bytes for every test");
+      require(stride % 8 == 0, "a region is a whole number of words");
       k2::RegionLanes lanes;
       lanes.base = row_of(base, b);
       lanes.limit = row_of(limit, b);
@@ -286,6 +300,7 @@ class Session {
   Problem problem_;
   std::vector<Column> event_values_;
   std::vector<Column> symbol_values_;
+  std::vector<std::vector<Insn>> recorded_;
   std::vector<k2::Evaluator> evaluators_;  // empty until test inputs are loaded
 };
 
@@ -387,5 +402,6 @@ NB_MODULE(_engine, m) {
       .def("event_addresses", &Session::event_addresses)
       .def("enumerate", &Session::enumerate)
       .def("chain", &Session::chain)
-      .def("run_for_benchmark", &Session::run_for_benchmark);
+      .def("record_proposals", &Session::record_proposals)
+      .def("evaluate_recorded", &Session::evaluate_recorded);
 }

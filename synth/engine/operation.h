@@ -81,10 +81,11 @@ inline bool reads_src(const Insn& insn) {
 inline int slots_of(Op op) { return op == Op::nop ? 0 : op == Op::lddw || op == Op::symbol ? 2 : 1; }
 
 // Index of a shape (operation, width, operand) in tables of costs.
-inline constexpr size_t shape_count = op_names.size() * 8;
+inline constexpr size_t shapes_per_op = 8;
+inline constexpr size_t shape_count = op_names.size() * shapes_per_op;
 inline size_t shape_of(const Insn& insn) {
   const size_t width = insn.width == 64 ? 3 : insn.width == 32 ? 2 : insn.width == 16 ? 1 : 0;
-  return static_cast<size_t>(insn.op) * 8 + width * 2 + (insn.from_reg ? 1 : 0);
+  return static_cast<size_t>(insn.op) * shapes_per_op + width * 2 + (insn.from_reg ? 1 : 0);
 }
 
 }  // namespace k2

@@ -59,6 +59,7 @@ class Evaluator {
   std::vector<const uint8_t*> memory_masks_;
 };
 
+// Between evaluations the registers and images of every batch hold the test inputs.
 // Puts the registers back to the test inputs.
 void reset_registers(Batch& batch);
 // Puts the written bytes of every region back to the test inputs.

@@ -98,6 +98,7 @@ bool Walk::load(const Insn& insn, StaticState& state, Step& step) {
   const RegionRules& rules = frame_.regions[base.kind];
   if (!address(insn, base, rules)) return false;
   step.region = base.kind;
+  step.exact = base.exact ? base.off + insn.off : -1;
   if (rules.shared) {
     if (events_ >= static_cast<int>(frame_.events.size())) return false;
     const Event& event = frame_.events[static_cast<size_t>(events_)];
@@ -135,6 +136,7 @@ bool Walk::store(const Insn& insn, StaticState& state, Step& step) {
   const Type value = insn.op == Op::store ? state.reg[insn.src] : number;
   if (value.kind == Type::uninit || (value.is_pointer() && insn.width != 64)) return false;
   step.region = base.kind;
+  step.exact = base.exact ? base.off + insn.off : -1;
   if (rules.shared) {
     if (events_ >= static_cast<int>(frame_.events.size())) return false;
     const Event& event = frame_.events[static_cast<size_t>(events_)];
