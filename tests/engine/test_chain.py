@@ -8,6 +8,7 @@ import pytest
 
 from synth import _engine
 from synth.search import WindowSearch
+from synth.stochastic import CHAINS
 from tests.engine.windows import NUMBER, PACKET_64, window
 from verifier_model.bpf.asm import parse_insns, print_insn
 
@@ -103,3 +104,35 @@ def _prices() -> list[tuple[str, int]]:
     from synth.engine_link import ENGINE_ROWS
 
     return [(row.name, table().of(row)) for row in ENGINE_ROWS]
+
+
+LONG = """
+r3 = *(u8 *)(r6 + 12)
+r4 = *(u8 *)(r6 + 13)
+r4 <<= 8
+r4 |= r3
+r2 ^= r4
+r5 = *(u32 *)(r6 + 20)
+r5 ^= r2
+r1 += r5
+r5 >>= 3
+r1 ^= r5
+*(u32 *)(r10 - 8) = r1
+"""
+
+
+def best_slots(error_weight: int, slot_weight: int) -> int:
+    regs = {1: NUMBER, 2: NUMBER, 6: PACKET_64}
+    search = WindowSearch(window(LONG, regs, (1, 2, 6), live_stack=range(-8, -4)), 1)
+    made = settings(steps=20_000)
+    made.error_weight, made.slot_weight = error_weight, slot_weight
+    return min((len(found) for found in search.chain(made)), default=search.window.slots)
+
+
+def test_the_weights_in_use_find_the_gather_inside_a_long_window() -> None:
+    assert [best_slots(weights.error, weights.slot) for weights in CHAINS] == [8, 8]
+
+
+def test_weights_under_which_wrong_is_cheap_lose_the_way() -> None:
+    """The twin: where leaving everything out costs less than it saves, the walk ends far from the window."""
+    assert best_slots(16, 1024) > 8
