@@ -111,6 +111,59 @@ def test_simplified_equals_plain_for_all_values(case: int) -> None:
     assert answer is None, f"seed {SEED + case}: {answer}"
 
 
+def pool(terms: Terms) -> list[Term]:
+    """Terms of four bits in every shape that some rule looks for."""
+    x, y, z = (terms.var(name, 4) for name in "xyz")
+    bit = terms.slice(z, 2, 1)
+
+    def const(value: int) -> Term:
+        return terms.const(4, value)
+
+    return [
+        *(const(value) for value in (0, 1, 2, 3, 7, 8, 15)),
+        x,
+        y,
+        terms.add(x, const(3)),
+        terms.sub(y, x),
+        terms.sub(terms.add(y, const(5)), x),
+        terms.mul(x, const(6)),
+        terms.shl(x, const(1)),
+        terms.lshr(y, const(2)),
+        terms.invert(x),
+        terms.or_(x, const(6)),
+        terms.and_(y, const(5)),
+        terms.sext(4, terms.slice(x, 0, 2)),
+        terms.sext(4, bit),
+        terms.zext(4, terms.slice(y, 1, 3)),
+        terms.ite(bit, x, y),
+        terms.concat((terms.slice(x, 2, 2), terms.slice(x, 0, 2))),
+        terms.concat((terms.sext(2, bit), terms.sext(2, terms.slice(x, 1, 1)))),
+        terms.xor(x, y),
+    ]
+
+
+@pytest.mark.parametrize("op", [*BINARY, *TRUTH])
+def test_every_pair_of_shapes(op: str) -> None:
+    terms = SimplifyingTerms()
+    plain_terms = _Plain(terms)
+    goals = []
+    shapes, plain_shapes = pool(terms), pool(plain_terms)
+    operate: Callable[[Term, Term], Term] = getattr(terms, op)
+    plain_operate: Callable[[Term, Term], Term] = getattr(plain_terms, op)
+    for a, plain_a in zip(shapes, plain_shapes, strict=True):
+        for b, plain_b in zip(shapes, plain_shapes, strict=True):
+            smart, plain = operate(a, b), plain_operate(plain_a, plain_b)
+            if op in TRUTH:
+                smart, plain = terms.not_(smart), plain_terms.not_(plain)
+            for low, width in ((0, smart.width), (0, 2), (1, 2)):
+                if low + width <= smart.width:
+                    cut, plain_cut = terms.slice(smart, low, width), plain_terms.slice(plain, low, width)
+                    cut = terms.trunc(width, smart) if low == 0 else cut
+                    goals.append(terms.node("not", 1, (_plain_eq(terms, cut, plain_cut),)))
+    answer = Query(terms, [], goals, 0).solve(Limits(solver_steps=50_000_000))
+    assert answer is None, answer
+
+
 class _Plain(Terms):
     """The base class's constructors over another builder's node table."""
 
