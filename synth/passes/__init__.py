@@ -20,6 +20,7 @@ PASSES: Final = (
     Pass("commute", "registers", "r1 = r6; r1 += r7; <r7 dead>  ==  r7 += r6; <r1 is r7>", registers.commute),
     Pass("commute-into", "registers", "r1 = r7; r2 = x; r1 += r2  ==  r1 = x; r1 += r7", registers.commute_into),
     Pass("fold-offset", "registers", "r1 += 4; r1 = u8[r1]  ==  r1 = u8[r1+4]", registers.fold_offset),
+    Pass("relieve", "registers", "r1 = u8[r2] with r2 == r6 + 14, r6 living on  ==  r1 = u8[r6+14]", registers.relieve),
     Pass("immediate-operand", "registers", "r2 = 7; r1 += r2  ==  r2 = 7; r1 += 7", registers.immediate_operand),
 )
 

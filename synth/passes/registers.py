@@ -31,6 +31,7 @@ _MIRRORED: Final = {
     "jsle": "jsge",
 }
 _COMMUTATIVE: Final = frozenset(f"{op}{width}_reg" for op in ("add", "and", "or", "xor", "mul") for width in (32, 64))
+_ANY: Final = frozenset(range(REGISTER_COUNT))
 _OFFSETS: Final = range(-(1 << 15), 1 << 15)
 
 
@@ -66,26 +67,26 @@ def substitute(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
                 yield rewrite
 
 
-def _served(view: BlockView, index: int, reg: int) -> Line | None:
-    """The instruction without a look at `reg`, or None."""
+def _served(view: BlockView, index: int, reg: int, allowed: frozenset[int] = _ANY) -> Line | None:
+    """The instruction with one of the allowed registers, or a constant, in place of `reg`; None if there is no way."""
     insn = view.insns[index]
     if view.is_frozen(index) or is_opaque(insn):
         return None
     line = view.line(index)
     if insn.kind in _MEMORY and base_register(insn) == reg:
-        rebased = _rebased(view, index, insn, reg)
+        rebased = _rebased(view, index, insn, reg, allowed)
         if rebased is None:
             return None
         insn = rebased
     if "src" in insn.row.uses and insn.src == reg:
-        served = _with_other_source(view, index, insn, reg)
+        served = _with_other_source(view, index, insn, reg, allowed)
         if served is None:
             return None
         insn = served
     if insn.dst == reg and reads_dst(insn):
         if insn.kind is not Kind.BRANCH:
             return None
-        other = _equal_register(view, index, reg, insn.row.width // 8)
+        other = _equal_register(view, index, reg, insn.row.width // 8, allowed)
         if other is None:
             mirrored = _mirrored(view, index, insn, reg)
             if mirrored is None:
@@ -96,33 +97,33 @@ def _served(view: BlockView, index: int, reg: int) -> Line | None:
     return line._replace(insn=insn)
 
 
-def _rebased(view: BlockView, index: int, insn: Insn, reg: int) -> Insn | None:
+def _rebased(view: BlockView, index: int, insn: Insn, reg: int, allowed: frozenset[int]) -> Insn | None:
     """The access through another register that points into the same object."""
     place = view.symbols.access(index)
     for other in range(REGISTER_COUNT - 1, -1, -1):
         here = view.symbols.address(index, other)
         off = place.off - here.off
-        if other == reg or here.root != place.root or off not in _OFFSETS:
+        if other == reg or other not in allowed or here.root != place.root or off not in _OFFSETS:
             continue
         return replace(insn, off=off, src=other) if insn.kind is Kind.LOAD else replace(insn, off=off, dst=other)
     return None
 
 
-def _equal_register(view: BlockView, index: int, reg: int, size: int) -> int | None:
+def _equal_register(view: BlockView, index: int, reg: int, size: int, allowed: frozenset[int]) -> int | None:
     wanted = view.value(index, reg)[:size]
     for other in range(REGISTER_COUNT):
-        if other != reg and matches(wanted, view.value(index, other)):
+        if other != reg and other in allowed and matches(wanted, view.value(index, other)):
             return other
     return None
 
 
-def _with_other_source(view: BlockView, index: int, insn: Insn, reg: int) -> Insn | None:
+def _with_other_source(view: BlockView, index: int, insn: Insn, reg: int, allowed: frozenset[int]) -> Insn | None:
     size = min(insn.row.size, 8)
     value = view.value(index, reg)[:size]
     constant = _with_immediate(insn, value)
     if constant is not None:
         return constant
-    other = _equal_register(view, index, reg, size)
+    other = _equal_register(view, index, reg, size, allowed)
     return None if other is None else replace(insn, src=other)
 
 
@@ -152,6 +153,29 @@ def _mirrored(view: BlockView, index: int, insn: Insn, reg: int) -> Insn | None:
     if imm is None or row.level > view.unit.cpu_level:
         return None
     return replace(insn, row=row, dst=insn.src, src=0, imm=imm)
+
+
+def relieve(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
+    """Serve all users of a register that comes into the block and dies there from registers that live on anyway.
+
+    Saves nothing here, but what set the register in front of the block may be useless then.
+    """
+    behind = view.demand_after(len(view.insns) - 1)
+    staying = frozenset(reg for reg in range(REGISTER_COUNT) if behind.is_live(reg)) | {10}
+    for reg in range(REGISTER_COUNT - 1):
+        uses = uses_of(view, -1, reg)
+        if not uses:
+            continue
+        replaced: dict[int, tuple[Line, ...]] = {}
+        for index in uses:
+            line = _served(view, index, reg, staying)
+            if line is None:
+                break
+            replaced[index] = (line,)
+        else:
+            rewrite = view.finish(view.draft(replaced), "relieve", "a register that lives on serves as well", least=0)
+            if rewrite is not None:
+                yield rewrite
 
 
 def immediate_operand(view: BlockView, settings: Settings) -> Iterator[Rewrite]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from synth.passes.registers import coalesce, commute, commute_into, fold_offset, immediate_operand, substitute
+from synth.passes.registers import coalesce, commute, commute_into, fold_offset, immediate_operand, relieve, substitute
 from tests.passes.straight_line import demand, pointer, propose, replacement
 from verifier_model.domains.registers import Region
 
@@ -107,6 +107,15 @@ def test_addition_moves_into_displacements() -> None:
     assert replacement(fold_offset, text, demand(2)) == "r1 += r6; r2 = *(u8 *)(r1 -55)"
     assert replacement(fold_offset, text, demand(1, 2)) is None
     assert replacement(fold_offset, text.replace("+= r6", "*= r6"), demand(2)) is None
+
+
+def test_register_that_lives_on_serves_for_one_that_dies() -> None:
+    text = "r1 = *(u8 *)(r2 + 3)"
+    at_14 = pointer(Region.PACKET, 14, base=1, readable=64)
+    assert replacement(relieve, text, demand(1, 6), r6=PACKET, r2=at_14) == "r1 = *(u8 *)(r6 +17)"
+    assert replacement(relieve, text, demand(1), r6=PACKET, r2=at_14) is None
+    assert replacement(relieve, text, demand(1, 2, 6), r6=PACKET, r2=at_14) is None
+    assert replacement(relieve, text, demand(1, 6), r6=PACKET, r2=pointer(Region.PACKET, 14, base=2)) is None
 
 
 def test_pinned_moves_stay() -> None:
