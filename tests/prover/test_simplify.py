@@ -137,7 +137,7 @@ def pool(terms: Terms) -> list[Term]:
         terms.zext(4, terms.slice(y, 1, 3)),
         terms.ite(bit, x, y),
         terms.concat((terms.slice(x, 2, 2), terms.slice(x, 0, 2))),
-        terms.concat((terms.sext(2, bit), terms.sext(2, terms.slice(x, 1, 1)))),
+        terms.concat((terms.slice(terms.sext(4, bit), 1, 2), terms.slice(terms.sext(4, terms.slice(x, 1, 1)), 1, 2))),
         terms.xor(x, y),
     ]
 
@@ -214,5 +214,6 @@ def test_addresses_split_into_base_and_constant() -> None:
         b = terms.offset(terms.add(index, base), -1 & (1 << 64) - 1)
         assert terms.split(a)[0] is terms.split(b)[0]
         assert (terms.split(a)[1] - terms.split(b)[1]) & (1 << 64) - 1 == (1 << 64) - 4
+        assert terms.split(terms.sub(index, terms.offset(base, 5)))[1] == (1 << 64) - 5
         assert terms.split(terms.const(64, 7)) == (terms.const(64, 0), 7)
         assert terms.split(terms.add(base, base))[0] is not terms.split(base)[0]
