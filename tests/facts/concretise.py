@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from verifier_model.bpf.concrete import Machine
+from verifier_model.checker.memory import move_frames
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
 
@@ -13,20 +14,27 @@ VALUE_STRIDE = 0x1000
 MASK = (1 << 64) - 1
 
 
-def mismatches(state: State, machine: Machine, packet_length: int, values: int) -> Iterator[str]:
-    """Every claim of `state` that the machine belies; `values` map values of the layout exist."""
+def mismatches(
+    state: State, machine: Machine, packet_length: int, values: int, tops: tuple[int, ...] = (STACK_TOP,)
+) -> Iterator[str]:
+    """Every claim of `state` that the machine belies; `values` map values of the layout exist.
+
+    `tops`: the r10 of the running function and of its callers, innermost first.
+    """
     scalars: dict[int, int] = {}
     pointers: dict[tuple[Region, int], int] = {}
     held = [(f"r{reg}", register, machine.registers[reg]) for reg, register in enumerate(state.regs)]
-    for off, slot in state.stack.items():
-        place = STACK_TOP + off
-        if slot.spill is not None:
-            held.append((f"fp{off}", slot.spill, machine.load(place, 8)))
-        for at, mark in enumerate(slot.marks):
-            if mark == "0" and machine.load(place + at, 1):
-                yield f"byte fp{off + at} is not zero"
+    stacks = [state.stack, *(frame.stack for frame in state.callers)]
+    for up, stack in enumerate(stacks):
+        for off, slot in stack.items():
+            place = tops[up] + off
+            if slot.spill is not None:
+                held.append((f"fp{off} of frame {up}", move_frames(slot.spill, up), machine.load(place, 8)))
+            for at, mark in enumerate(slot.marks):
+                if mark == "0" and machine.load(place + at, 1):
+                    yield f"byte fp{off + at} of frame {up} is not zero"
     for name, register, value in held:
-        yield from _wrong(name, register, value, packet_length, values)
+        yield from _wrong(name, register, value, packet_length, values, tops)
         if register.id and register.is_scalar and scalars.setdefault(register.id, value) != value:
             yield f"{name} differs from another of id {register.id}"
         if register.id and register.is_pointer and not register.nullable:
@@ -35,8 +43,12 @@ def mismatches(state: State, machine: Machine, packet_length: int, values: int) 
                 yield f"{name} has another base than others of id {register.id}"
 
 
-def _wrong(name: str, register: Register, value: int, packet_length: int, values: int) -> Iterator[str]:
+def _wrong(
+    name: str, register: Register, value: int, packet_length: int, values: int, tops: tuple[int, ...]
+) -> Iterator[str]:
     region = register.region
+    if region is Region.STACK and not 0 <= register.frame < len(tops):
+        return  # into a frame that is gone
     if region is Region.SCALAR:
         if not register.value.contains(value):
             yield f"{name} = {value:#x} is not in {register.value}"
@@ -44,7 +56,7 @@ def _wrong(name: str, register: Register, value: int, packet_length: int, values
         base = {
             Region.CTX: CONTEXT,
             Region.PACKET: PACKET,
-            Region.STACK: STACK_TOP,
+            Region.STACK: tops[register.frame] if region is Region.STACK else 0,
             Region.PACKET_END: PACKET + packet_length,
         }[region]
         variable = value - base - register.off & MASK

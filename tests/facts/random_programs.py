@@ -127,6 +127,43 @@ def _packet_check(rng: random.Random, target: str) -> list[Insn]:
     ]
 
 
+def _call(rng: random.Random) -> list[Insn]:
+    """Call the subprogram, often with a stack pointer."""
+    insns = []
+    for reg in range(1, 6):
+        if rng.random() < 0.8:
+            off = -8 * rng.randrange(1, 6)
+            insns += [make("mov64_reg", reg, 10), make("add64_imm", reg, imm=off), make("st_dw", 10, off=off, imm=reg)]
+    if rng.random() < 0.3:
+        insns.append(make("mov64_reg", rng.randrange(1, 6), 6))
+    return [*insns, make("call_local", ref=Ref(RefKind.FUNCTION, "s"))]
+
+
+def _through_argument(rng: random.Random) -> list[Insn]:
+    """Loads and stores through argument registers, which may point into the caller's frame."""
+    letter, base, value = rng.choice("bhw") if rng.random() < 0.5 else "dw", rng.randrange(1, 6), rng.randrange(10)
+    if rng.random() < 0.5:
+        return [make(f"stx_{letter}", base, value)]
+    return [make(f"ldx_{letter}", value, base)]
+
+
+def with_subprogram(rng: random.Random) -> tuple[Function, Function]:
+    """A program that calls the static subprogram `s` at random places, and `s`."""
+    main, sub = program(rng), program(rng)
+    for at in range(1, len(main.blocks) - 1):
+        if rng.random() < 0.5:
+            block = main.blocks[at]
+            cut = rng.randrange(len(block.insns)) if block.insns else 0
+            main = main.with_block(Block(block.label, (*block.insns[:cut], *_call(rng), *block.insns[cut:])))
+    blocks = []
+    for block in sub.blocks:
+        insns = tuple(insn for insn in block.insns if insn.kind is not Kind.CALL and 6 not in (insn.dst, insn.src))
+        blocks.append(Block(block.label, (*_through_argument(rng), *insns) if rng.random() < 0.5 else insns))
+    last = Block(sub.blocks[-1].label, (make("mov64_reg", 0, rng.randrange(11)), make("exit")))
+    body = (Block("b0", ()), *blocks[1:-1], last)
+    return main, Function("s", ".text", body, is_subprogram=True, is_global=False)
+
+
 def program(rng: random.Random) -> Function:
     """Blocks b0, b1, ... mostly with forward branches; the last one exits."""
     count = rng.randrange(3, 9)
@@ -150,5 +187,5 @@ def program(rng: random.Random) -> Function:
     return Function("f", "xdp", tuple(blocks), "xdp")
 
 
-def unit_of(function: Function) -> Unit:
-    return Unit((function,), maps=MAPS, cpu_level=4)
+def unit_of(*functions: Function) -> Unit:
+    return Unit(functions, maps=MAPS, cpu_level=4)

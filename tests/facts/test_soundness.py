@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.facts.concretise import CONTEXT, PACKET, STACK_TOP, VALUE_STRIDE, VALUES, mismatches
-from tests.facts.random_programs import program, unit_of
+from tests.facts.random_programs import program, unit_of, with_subprogram
 from verifier_model.bpf.concrete import Machine, Stop, map_frame, run_insns
 from verifier_model.bpf.insn import Insn, make
 from verifier_model.bpf.unit import Block, Function, Point
@@ -91,3 +91,56 @@ def test_the_comparison_notices_a_false_fact() -> None:
         _, wrong = run_beside(other, facts, machine(rng, 34), 34, 400)
         noticed += wrong is not None
     assert noticed == 40
+
+
+def run_with_calls(functions: dict[str, Function], facts: dict[str, Facts], run: Machine, length: int) -> str | None:
+    """The first contradiction of a run that goes through static calls, comparing in every function."""
+    name, point = "f", Point("b0", 0)
+    saved: list[tuple[str, Point, list[int]]] = []
+    for _ in range(150):
+        block = functions[name].block(point.label)
+        here = f"{name} {point}"
+        if not facts[name].is_reachable(point):
+            return f"{here} was reached"
+        tops = (run.registers[10], *(regs[10] for _, _, regs in reversed(saved)))
+        for wrong in mismatches(facts[name].before(point), run, length, VALUE_COUNT, tops):
+            return f"{here}: {wrong}"
+        if point.at == len(block.insns):
+            order = [other.label for other in functions[name].blocks]
+            point = Point(order[order.index(point.label) + 1], 0)
+            continue
+        insn = block.insns[point.at]
+        if insn.row.name == "call_local":
+            saved.append((name, Point(point.label, point.at + 1), list(run.registers)))
+            name, point = "s", Point("b0", 0)
+            run.registers[10] -= 512
+            continue
+        if insn.row.name == "exit" and saved:
+            name, point, regs = saved.pop()
+            run.registers[1:6] = [0xDEAD] * 5
+            run.registers[6:] = regs[6:]
+            continue
+        context = bytes(run.load(CONTEXT + at, 1) for at in range(24))
+        outcome = run_insns((insn,), run)
+        if outcome.stop not in (Stop.END, Stop.JUMP):
+            return None
+        if context != bytes(run.load(CONTEXT + at, 1) for at in range(24)):
+            return None
+        point = Point(outcome.label, 0) if outcome.stop is Stop.JUMP else Point(point.label, point.at + 1)
+    return None
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_run_through_calls_contradicts_the_facts(part: int) -> None:
+    for at in range(30):
+        seed = f"{SEED}-calls-{part}-{at}"
+        rng = random.Random(seed)
+        main, sub = with_subprogram(rng)
+        unit = unit_of(main, sub)
+        facts = {function.name: analyse(unit, function) for function in (main, sub)}
+        for _ in range(3):
+            length = rng.choice((0, 13, 14, 34, 64))
+            run = machine(rng, length)
+            run.map_bytes(STACK_TOP - 1024, rng.randbytes(512))
+            wrong = run_with_calls({"f": main, "s": sub}, facts, run, length)
+            assert wrong is None, f"seed {seed}: {wrong}"

@@ -173,8 +173,9 @@ class NotContext:
 
 def _divisor_and_shift(insn: Insn) -> tuple[Condition, ...]:
     row = insn.row
-    if row.operand is not Operand.IMM or insn.origin.core:
+    if row.operand is not Operand.IMM:
         return ()
+    # The loader patches some shifts (CO-RE bit fields); what it puts there is as legal as what clang wrote.
     if row.op in ("div", "mod", "sdiv", "smod") and insn.imm == 0:
         return (Fixed("div by zero"),)
     if row.op in ("lsh", "rsh", "arsh") and not 0 <= insn.imm < row.width:
