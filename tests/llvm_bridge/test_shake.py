@@ -11,22 +11,20 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from llvm_bridge import elf as elf_file
-from llvm_bridge.dwarf import describes_addresses
+from benchmarks.corpus.shake import contents, with_no_ops, without
 from llvm_bridge.lint import lint
 from llvm_bridge.object import Object
 from llvm_bridge.reader import read_object
 from llvm_bridge.writer import write_object
 from tests.llvm_bridge.objects import NAMES, VARIANTS, cases, compiled
-from verifier_model.bpf.insn import Insn, label, make
-from verifier_model.bpf.unit import Block, Function, Unit
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.unit import Unit
 
 SEED = 20260912
 BPFTOOL = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin")
@@ -44,38 +42,6 @@ def write(source: Object, unit: Unit) -> bytes:
     return data
 
 
-def with_no_ops(function: Function, chance: float, rng: random.Random) -> tuple[Function, tuple[int, ...]]:
-    """The function with no-ops, and their places among its instructions."""
-    blocks: list[Block] = []
-    places: list[int] = []
-    count = 0
-    for block in function.blocks:
-        name, run = block.label, list[Insn]()
-        for number, insn in enumerate(block.insns):
-            if rng.random() < chance:
-                following = f"{block.label}_{number}"
-                blocks.append(Block(name, (*run, make("ja", ref=label(following)))))
-                places.append(count)
-                name, run = following, []
-                count += 1
-            run.append(insn)
-            count += 1
-        blocks.append(Block(name, tuple(run)))
-    return replace(function, blocks=tuple(blocks)), tuple(places)
-
-
-def without(function: Function, places: Iterable[int]) -> Function:
-    """The function without the instructions at those places."""
-    gone = set(places)
-    blocks: list[Block] = []
-    count = 0
-    for block in function.blocks:
-        kept = [insn for number, insn in enumerate(block.insns) if count + number not in gone]
-        blocks.append(Block(block.label, tuple(kept)))
-        count += len(block.insns)
-    return replace(function, blocks=tuple(blocks))
-
-
 def shake(source: Object, chance: float, rng: random.Random) -> tuple[bytes, dict[str, tuple[int, ...]]]:
     unit, places = source.unit, {}
     for function in source.unit.functions:
@@ -83,32 +49,6 @@ def shake(source: Object, chance: float, rng: random.Random) -> tuple[bytes, dic
             changed, places[function.name] = with_no_ops(function, chance, rng)
             unit = unit.with_function(changed)
     return write(source, unit), places
-
-
-def contents(data: bytes) -> dict[str, object]:
-    """Everything but debug sections, and symbols and relocations by name instead of number."""
-    elf = elf_file.parse(data)
-    found: dict[str, object] = {}
-    for number, section in enumerate(elf.sections):
-        if describes_addresses(section.name.removeprefix(".rel")):
-            continue
-        if section.type == elf_file.SHT_REL:
-            entries = elf_file.parse_relocations(elf, number)
-            found[section.name] = [(e.offset, e.type, name_of(elf, e.symbol)) for e in entries]
-        elif section.name not in (".symtab", ".llvm_addrsig", ""):
-            found[section.name] = section.data
-    found["symbols"] = [
-        (name_of(elf, number), s.type, s.binding, s.other, s.value, s.size)
-        for number, s in enumerate(elf.symbols)
-        if not (s.is_defined and describes_addresses(elf.sections[s.section].name))
-    ]
-    return found
-
-
-def name_of(elf: elf_file.Elf, number: int) -> str:
-    symbol = elf.symbols[number]
-    home = elf.sections[symbol.section].name if symbol.is_defined else str(symbol.section)
-    return f"{home}:{symbol.name}"
 
 
 @pytest.mark.parametrize(("name", "compiler", "target", "cpu"), cases())
