@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from verifier_model.facts import Facts
 
 _MOST_ROUNDS: Final = 6  # searches of one window, each with the counterexamples of those before
-_MOST_QUESTIONS: Final = 4  # candidates of one round that are proposed
 _MOST_REMEMBERED: Final = 20_000
 
 Program = tuple[Insn, ...]
@@ -31,6 +30,7 @@ class SearchSession:
     """What enumeration and stochastic search have in common; see synth.proposers.Session."""
 
     tier: ClassVar[str]
+    most_questions: ClassVar[int] = 4  # candidates of one round that are proposed
     _remembered: ClassVar[dict[tuple[object, ...], tuple[Program, ...]]] = {}
 
     def __init__(self, function: Function, facts: Facts, unit: Unit, settings: Settings) -> None:
@@ -78,7 +78,7 @@ class SearchSession:
         for _ in range(_MOST_ROUNDS):
             known = len(learnt)
             fresh = [after for after in self._found(window, tuple(learnt)) if after not in tried]
-            for after in fresh[:_MOST_QUESTIONS]:
+            for after in fresh[: self.most_questions]:
                 tried.add(after)
                 if not self._is_news(place, before, after):
                     continue

@@ -99,10 +99,11 @@ def _literals(insns: Iterable[Insn]) -> list[int]:
 
 
 def _immediates(insns: tuple[Insn, ...]) -> list[int]:
-    """Literals, their sums, unions, shifts and negations, masks for every shift count, and small numbers."""
+    """Literals, their sums, unions, shifts, negations and logarithms, masks for every shift count, small numbers."""
     literals = _literals(insns)
     counts = [insn.imm for insn in insns if insn.row.op in _SHIFTS and insn.row.operand is Operand.IMM]
     derived = [0, 1, -1, *literals, *(-value for value in literals)]
+    derived += [value.bit_length() - 1 for value in literals if value > 1 and value & (value - 1) == 0]
     for count in counts:
         derived += [count, 64 - count, 32 - count, (1 << count) - 1, ((1 << 64) - 1) >> count, ((1 << 32) - 1) >> count]
     for a, b in combinations(literals, 2):

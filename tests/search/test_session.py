@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from synth.cost import latency
 from synth.enumerate import EnumerateSession
 from synth.rewrite import Rewrite
 from synth.session import SearchSession
@@ -160,3 +161,16 @@ def test_goal_size_may_trade_time_for_slots() -> None:
     quick: list[tuple[Insn, ...]] = [r.after for r in session(EnumerateSession, function_of(GATHER))]
     small: list[tuple[Insn, ...]] = [r.after for r in session(EnumerateSession, function_of(GATHER), goal="size")]
     assert min(map(len, small)) <= min(map(len, quick))
+
+
+def test_a_shuffle_for_little_time_is_not_proposed() -> None:
+    """The walk reports equal slots at less time; only a good part of the time is worth a proof."""
+    code = "r0 = *(u32 *)(r1 + 16)\nr0 *= 8\nr0 += 5\nr0 ^= 77\nexit"
+    found = list(session(StochasticSession, function_of(code)))
+    assert all(rewrite.slots_saved > 0 or 8 * saved(rewrite) >= latency(rewrite.before) for rewrite in found)
+    assert any("<<= 3" in text for text in texts(iter(found)))
+    assert texts(iter(session(StochasticSession, function_of(code.replace("*= 8", "<<= 3"))))) == []
+
+
+def saved(rewrite: Rewrite) -> int:
+    return latency(rewrite.before) - latency(rewrite.after)
