@@ -110,7 +110,10 @@ class Query:
         solver = self.solver()
         solver.set("rlimit", limits.solver_steps)
         solver.set("random_seed", 0)
-        answer = solver.check()
+        try:
+            answer = solver.check()
+        except z3.Z3Exception as error:
+            return f"the solver failed: {error}"
         if answer == z3.unsat:
             return None
         if answer != z3.sat:
