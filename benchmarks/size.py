@@ -36,6 +36,7 @@ COMPILER: Final = "clang-19"
 LEVELS: Final = ("-O1", "-O2", "-O3", "-Os")
 RESULTS: Final = ROOT / "benchmarks" / "results" / "size.json"
 DOCUMENT: Final = ROOT / "docs" / "results.md"
+EXAMPLE_OPTIONS: Final = ("-I", str(ROOT / "examples" / "include"))
 SAMPLES: Final = ("xdp1_kern.c", "xdp2_kern.c", "xdp_fwd_kern.c")
 # Slots before and after, with clang 9: Xu et al., "Synthesizing Safe and Efficient Kernel Extensions for Packet
 # Processing", SIGCOMM 2021, table 1.
@@ -167,8 +168,7 @@ def _words(data: bytes) -> dict[str, Word]:
 
 def example_table(levels: Sequence[str], ask: bool) -> Table:
     """The five examples."""
-    options = ["-I", str(ROOT / "examples" / "include")]
-    rows = [measure(source, options, levels, ask) for source in sorted((ROOT / "examples").glob("*.bpf.c"))]
+    rows = [measure(source, EXAMPLE_OPTIONS, levels, ask) for source in sorted((ROOT / "examples").glob("*.bpf.c"))]
     return Table("Examples", " ".join(levels), tuple(row for group in rows for row in group))
 
 

@@ -7,7 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.size import LEAST_PERCENT, LEVELS, Row, Table, Word, example_table, function_slots, percent, shortfalls
+from benchmarks.kernel_word import ROOT
+from benchmarks.size import (
+    EXAMPLE_OPTIONS,
+    LEAST_PERCENT,
+    LEVELS,
+    Row,
+    Table,
+    Word,
+    example_table,
+    function_slots,
+    measure,
+    percent,
+    shortfalls,
+)
 from tests.llvm_bridge.objects import compile_text
 
 GOOD = Row("x.c", "-O2", "f", 100, 90, 91, Word("accepted", 50), Word("accepted", 49), Word("accepted", 50))
@@ -22,10 +35,12 @@ def test_the_five_examples_are_eight_percent_smaller_than_the_smallest_of_clang(
 
 
 @pytest.mark.needs("clang-19", "bpf")
-def test_the_running_kernel_accepts_every_example_and_gated_ones_with_no_more_work() -> None:
-    table = example_table(("-O2",), ask=True)
-    asked = [row for row in table.rows if row.clang_word is not None]
-    assert {row.source for row in asked} == {row.source for row in table.rows}
+@pytest.mark.parametrize("name", ["tc_flow_stats", "trace_open"])
+def test_the_running_kernel_accepts_ours_and_what_it_gated_with_no_more_work(name: str) -> None:
+    """Two of the five: those whose verification a rewrite is known to make dearer, and the quickest."""
+    rows = measure(ROOT / "examples" / f"{name}.bpf.c", EXAMPLE_OPTIONS, ("-O2",), ask=True)
+    asked = [row for row in rows if row.clang_word is not None]
+    assert asked
     for row in asked:
         assert row.clang_word is not None
         assert row.clang_word.verdict == "accepted"
