@@ -165,7 +165,7 @@ def test_goal_size_may_trade_time_for_slots() -> None:
 
 def test_a_shuffle_for_little_time_is_not_proposed() -> None:
     """The walk reports equal slots at less time; only a good part of the time is worth a proof."""
-    code = "r0 = *(u32 *)(r1 + 16)\nr0 *= 8\nr0 += 5\nr0 ^= 77\nexit"
+    code = "r0 = *(u32 *)(r1 + 16)\nr0 *= 8\nr0 += 9\nr0 ^= 77\nexit"
     found = list(session(StochasticSession, function_of(code), budget=400_000))
     assert all(rewrite.slots_saved > 0 or 8 * saved(rewrite) >= latency(rewrite.before) for rewrite in found)
     assert any("<<= 3" in text for text in texts(iter(found)))
