@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import branches, dead, memory, rearrange, registers, rotate, values
+from synth.passes import addresses, branches, dead, memory, rearrange, registers, rotate, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -16,6 +16,12 @@ PASSES: Final = (
     Pass("rotate", "values", "w2 = w4 << 7 | w4 >> 25  ==  r2 = (r4 << 32 | r4) >> 25", rotate.rotate),
     Pass("store-immediate", "memory", "r1 = 7; u32[p] = r1  ==  u32[p] = 7", memory.store_immediate),
     Pass("substitute", "registers", "r2 = r10; r2 += -8; r1 = u64[r2]  ==  r1 = u64[r10-8]", registers.substitute),
+    Pass(
+        "keep-address",
+        "registers",
+        "r1 = &d ll; r1 = u8[r1]; r2 = &d+8 ll  ==  r2 = &d ll; r1 = u8[r2]",
+        addresses.keep_address,
+    ),
     Pass("coalesce", "registers", "r1 = u64[p]; r2 = r1; r2 += 1  ==  r2 = u64[p]; r2 += 1", registers.coalesce),
     Pass("commute", "registers", "r1 = r6; r1 += r7; <r7 dead>  ==  r7 += r6; <r1 is r7>", registers.commute),
     Pass("commute-into", "registers", "r1 = r7; r2 = x; r1 += r2  ==  r1 = x; r1 += r7", registers.commute_into),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from synth.passes.block_view import BlockView, Line
 from synth.passes.bytewise import Value
@@ -57,7 +57,7 @@ def substitute(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
             continue
         replaced: dict[int, tuple[Line, ...]] = {definition: ()}
         for index in uses:
-            line = _served(view, index, insn.dst)
+            line = _served(view, index, Relieved(insn.dst, _ANY, definition))
             if line is None:
                 break
             replaced[index] = (line,)
@@ -67,26 +67,47 @@ def substitute(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
                 yield rewrite
 
 
-def _served(view: BlockView, index: int, reg: int, allowed: frozenset[int] = _ANY) -> Line | None:
-    """The instruction with one of the allowed registers, or a constant, in place of `reg`; None if there is no way."""
-    insn = view.insns[index]
+class Relieved(NamedTuple):
+    """A register that users should do without, and those that may stand in.
+
+    `definition`: the instruction that goes; behind it the register still holds what it held before.
+    """
+
+    reg: int
+    allowed: frozenset[int]
+    definition: int | None = None
+
+    def offers(self, index: int) -> Iterator[tuple[int, int]]:
+        """Registers that may serve at `index`, each with the place in the old block where it held what it will hold."""
+        for other in range(REGISTER_COUNT - 1, -1, -1):
+            if other != self.reg and other in self.allowed:
+                yield other, index
+        if self.definition is not None:
+            yield self.reg, self.definition
+
+
+def _served(view: BlockView, index: int, relieved: Relieved) -> Line | None:
+    """The instruction with another register, or a constant, in place of the relieved one; None if there is no way."""
+    insn, reg = view.insns[index], relieved.reg
     if view.is_frozen(index) or is_opaque(insn):
         return None
     line = view.line(index)
-    if insn.kind in _MEMORY and base_register(insn) == reg:
-        rebased = _rebased(view, index, insn, reg, allowed)
+    is_base = insn.kind in _MEMORY and base_register(insn) == reg
+    is_data = "src" in insn.row.uses and insn.src == reg and not (is_base and insn.kind is Kind.LOAD)
+    if is_base:
+        rebased = _rebased(view, index, insn, relieved)
         if rebased is None:
             return None
         insn = rebased
-    if "src" in insn.row.uses and insn.src == reg:
-        served = _with_other_source(view, index, insn, reg, allowed)
+    if is_data:
+        served = _with_other_source(view, index, insn, relieved)
         if served is None:
             return None
         insn = served
-    if insn.dst == reg and reads_dst(insn):
+    if insn.dst == reg and reads_dst(insn) and not is_base:
         if insn.kind is not Kind.BRANCH:
             return None
-        other = _equal_register(view, index, reg, insn.row.width // 8, allowed)
+        other = _equal_register(view, index, relieved, insn.row.width // 8)
         if other is None:
             mirrored = _mirrored(view, index, insn, reg)
             if mirrored is None:
@@ -97,33 +118,33 @@ def _served(view: BlockView, index: int, reg: int, allowed: frozenset[int] = _AN
     return line._replace(insn=insn)
 
 
-def _rebased(view: BlockView, index: int, insn: Insn, reg: int, allowed: frozenset[int]) -> Insn | None:
+def _rebased(view: BlockView, index: int, insn: Insn, relieved: Relieved) -> Insn | None:
     """The access through another register that points into the same object."""
     place = view.symbols.access(index)
-    for other in range(REGISTER_COUNT - 1, -1, -1):
-        here = view.symbols.address(index, other)
+    for other, at in relieved.offers(index):
+        here = view.symbols.address(at, other)
         off = place.off - here.off
-        if other == reg or other not in allowed or here.root != place.root or off not in _OFFSETS:
+        if here.root != place.root or off not in _OFFSETS:
             continue
         return replace(insn, off=off, src=other) if insn.kind is Kind.LOAD else replace(insn, off=off, dst=other)
     return None
 
 
-def _equal_register(view: BlockView, index: int, reg: int, size: int, allowed: frozenset[int]) -> int | None:
-    wanted = view.value(index, reg)[:size]
-    for other in range(REGISTER_COUNT):
-        if other != reg and other in allowed and matches(wanted, view.value(index, other)):
+def _equal_register(view: BlockView, index: int, relieved: Relieved, size: int) -> int | None:
+    wanted = view.value(index, relieved.reg)[:size]
+    for other, at in relieved.offers(index):
+        if matches(wanted, view.value(at, other)):
             return other
     return None
 
 
-def _with_other_source(view: BlockView, index: int, insn: Insn, reg: int, allowed: frozenset[int]) -> Insn | None:
+def _with_other_source(view: BlockView, index: int, insn: Insn, relieved: Relieved) -> Insn | None:
     size = min(insn.row.size, 8)
-    value = view.value(index, reg)[:size]
+    value = view.value(index, relieved.reg)[:size]
     constant = _with_immediate(insn, value)
     if constant is not None:
         return constant
-    other = _equal_register(view, index, reg, size, allowed)
+    other = _equal_register(view, index, relieved, size)
     return None if other is None else replace(insn, src=other)
 
 
@@ -168,7 +189,7 @@ def relieve(view: BlockView, settings: Settings) -> Iterator[Rewrite]:
             continue
         replaced: dict[int, tuple[Line, ...]] = {}
         for index in uses:
-            line = _served(view, index, reg, staying)
+            line = _served(view, index, Relieved(reg, staying))
             if line is None:
                 break
             replaced[index] = (line,)
