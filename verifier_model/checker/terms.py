@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, Insn
+from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, Insn, RefKind
 from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS, Kind, Operand
 
 Term = tuple[object, ...]
@@ -98,6 +98,9 @@ class Run:
 
     def _result(self, insn: Insn, shape: Term) -> Address:
         row = insn.row
+        if not insn.origin.core and insn.ref is not None and insn.ref.kind is RefKind.DATA:
+            # Two places of one section are a known distance apart, wherever the loader puts it.
+            return Address((row.name, insn.ref.name), insn.ref.addend + insn.imm)
         if insn.origin.core or insn.ref is not None or row.width != 64:
             return Address(shape, 0)
         if row.name == "mov64_reg":
