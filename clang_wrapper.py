@@ -105,7 +105,7 @@ def _improve(job: Job, settings: Settings) -> int:
     if data is None or settings.skips_file(job.output):
         return 0
     try:
-        outcome = optimise_in_child(data, settings, job.cpu_level)
+        outcome = optimise_in_child(data, settings, job.cpu_level, _compiled_again(job, settings))
         if outcome.data != data:
             replace_output(job.output, outcome.data)
     except (ChildFailed, OSError) as error:
@@ -116,6 +116,18 @@ def _improve(job: Job, settings: Settings) -> int:
         return 0
     _tell(job.output, outcome, settings)
     return 0
+
+
+def _compiled_again(job: Job, settings: Settings) -> bytes | str | None:
+    """The object of the same job with our pass plugin, or why there is none; None when the user asked for no plugin."""
+    if settings.plugin == "off":
+        return None
+    from llvm_bridge.plugin_facts import NoFacts, second_object
+
+    try:
+        return second_object(job, settings.timeout)
+    except NoFacts as reason:
+        return str(reason)
 
 
 def _tell(output: str, outcome: Outcome, settings: Settings) -> None:

@@ -10,8 +10,8 @@ import marshal
 import os
 import signal
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from processes import STOPPING_SIGNALS, in_child
@@ -20,7 +20,7 @@ from synth.settings import Settings
 
 if TYPE_CHECKING:
     from llvm_bridge.object import Object
-    from verifier_model.bpf.unit import Unit
+    from verifier_model.bpf.unit import AccessFacts, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +31,43 @@ class Outcome:
     record: Record
 
 
-def optimise_bytes(data: bytes, settings: Settings, cpu_level: int | None = None) -> Outcome:
+def optimise_bytes(
+    data: bytes, settings: Settings, cpu_level: int | None = None, second: bytes | str | None = None
+) -> Outcome:
     """Read, optimise, write and check one object; whatever cannot be placed stays as it is.
 
-    `cpu_level` is the -mcpu level (1 to 4) that the object was compiled for, None to take it from the code.
+    `cpu_level` is the -mcpu level (1 to 4) that the object was compiled for, None to take it from the code.  `second`
+    is the object that this run compiled from the same source with the pass plugin, or why there is none.
     """
     # Imported here because the wrapper's own process must stay quick: z3 takes longer to load than clang to run.
     from llvm_bridge.object import Untouched
     from llvm_bridge.reader import read_object
     from synth.pipeline import optimise
 
-    source = read_object(data, cpu_level)
+    accesses, why = _accesses(data, second)
+    source = read_object(data, cpu_level, accesses)
     if isinstance(source, Untouched):
         return _untouched(data, settings, source.reason)
     unit, record = optimise(source.unit, settings, _kernel_gate(source) if settings.gate == "kernel" else None)
+    if source.data != data:
+        why = (*why, "a section of the object that claims to be our plugin's was removed")
+    record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
     new, kept = _write(source, unit)
     for name, reason in kept.items():
         record = record.with_function_kept(name, reason)
     return Outcome(new, record)
+
+
+def _accesses(data: bytes, second: bytes | str | None) -> tuple[Mapping[str, AccessFacts], tuple[str, ...]]:
+    """What the plugin recorded, by function, and the reasons to count where it recorded nothing of use."""
+    from llvm_bridge.plugin_facts import NoFacts, facts_for
+
+    if not isinstance(second, bytes):
+        return {}, () if second is None else (f"no facts from the plugin: {second}",)
+    try:
+        return facts_for(data, second), ()
+    except NoFacts as reason:
+        return {}, (f"no facts from the plugin: {reason}",)
 
 
 def _write(source: Object, unit: Unit) -> tuple[bytes, dict[str, str]]:
@@ -96,14 +115,16 @@ def _untouched(data: bytes, settings: Settings, reason: str) -> Outcome:
     return Outcome(data, Record(functions=(), settings=settings.digest, counters={reason: 1}))
 
 
-def optimise_in_child(data: bytes, settings: Settings, cpu_level: int | None = None) -> Outcome:
+def optimise_in_child(
+    data: bytes, settings: Settings, cpu_level: int | None = None, second: bytes | str | None = None
+) -> Outcome:
     """`optimise_bytes` in a child process, bounded by `settings.timeout` seconds (0: unbounded).
 
     Raises ChildFailed with a sentence when it came to nothing, Stopped when a stopping signal arrived.
     """
 
     def work() -> bytes:
-        outcome = optimise_bytes(data, settings, cpu_level)
+        outcome = optimise_bytes(data, settings, cpu_level, second)
         return marshal.dumps((outcome.data, outcome.record.to_json()))
 
     new, record = marshal.loads(in_child(work, settings.timeout))

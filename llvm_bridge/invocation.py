@@ -48,13 +48,16 @@ _EM_BPF: Final = 247
 class Job(NamedTuple):
     """One object that the compiler writes: `output` as the compiler names it, relative to the working directory.
 
-    `cpu_level` (1 to 4) is the -mcpu level, None when it cannot be told.
+    `cpu_level` (1 to 4) is the -mcpu level, None when it cannot be told.  `words` is the compiler's own command for
+    this job alone, () where it is not clang's compiler proper, `llvm` the major version that clang says to have.
     """
 
     output: str
     triple: str
     cpu: str | None
     cpu_level: int | None
+    words: tuple[str, ...] = ()
+    llvm: int | None = None
 
 
 def may_write_object(arguments: Sequence[str]) -> bool:
@@ -86,8 +89,8 @@ def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:
         if job.cpu is None or (job.cpu_level is None and job.cpu != "probe"):
             if job.triple not in levels:
                 levels[job.triple] = _default_level(command, job.triple)
-            job = Job(job.output, job.triple, job.cpu, levels[job.triple])
-        found.append(job)
+            job = job._replace(cpu_level=levels[job.triple])
+        found.append(job._replace(llvm=_llvm_version(printed)))
     return tuple(found)
 
 
@@ -163,7 +166,17 @@ def _job(words: Sequence[str]) -> Job | None:
     # -mno-alu32 in any spelling: the user wants no 32-bit instruction though the level has them.
     if level is not None and level > 2 and any(word == "-alu32" for word in words):
         level = 2
-    return Job(output, triple, cpu, level)
+    return Job(output, triple, cpu, level, tuple(words) if words[1] == "-cc1" else ())
+
+
+def _llvm_version(printed: str) -> int | None:
+    """N of the line `... clang version N.x` that `-###` begins with; None for Apple's, which counts otherwise."""
+    for line in printed.split("\n"):
+        before, mark, version = line.partition("clang version ")
+        if mark and "Apple" not in before:
+            major = version.partition(".")[0]
+            return int(major) if major.isascii() and major.isdigit() else None
+    return None
 
 
 def _values(words: Sequence[str], options: Sequence[str]) -> dict[str, str]:

@@ -32,6 +32,7 @@ from llvm_bridge.elf import (
     data_addend,
     parse_relocations,
 )
+from llvm_bridge.facts_section import without_section
 from llvm_bridge.maps import data_sections, read_maps
 from llvm_bridge.object import CodeSection, Object, Placed, Untouched
 from llvm_bridge.records import NO_RECORDS, read_records
@@ -41,7 +42,7 @@ from verifier_model.bpf import sections as section_names
 from verifier_model.bpf.btf import LINKAGE_STATIC, Btf, BtfError
 from verifier_model.bpf.insn import SLOT_BYTES, RefKind
 from verifier_model.bpf.isa import Kind
-from verifier_model.bpf.unit import Block, Function, Unit
+from verifier_model.bpf.unit import AccessFacts, Block, Function, Unit
 
 _KNOWN_TYPES: Final = frozenset(
     {
@@ -61,19 +62,30 @@ _STALE_IF_CHANGED: Final = (".llvmbc", ".llvmcmd", ".llvm.lto")
 _LAST_LEVEL: Final = 4
 
 
-def read_object(data: bytes, cpu_level: int | None = None) -> Object | Untouched:
+def read_object(
+    data: bytes, cpu_level: int | None = None, accesses: Mapping[str, AccessFacts] | None = None
+) -> Object | Untouched:
     """The programs in an object.
 
     `cpu_level` (1 to 4) is the level the user asked for; without it the highest level of any instruction found counts,
-    so that an object never gets an instruction above what clang already used.
+    so that an object never gets an instruction above what clang already used.  `accesses` is what our own compilation
+    recorded, by symbol name; a section in the object itself that claims to be such a record is taken out unread.
     """
     try:
-        return _read(bytes(data), cpu_level)
+        return _read(_without_claims(bytes(data)), cpu_level, accesses or {})
     except (ObjectError, BtfError) as error:
         return Untouched(str(error))
 
 
-def _read(data: bytes, cpu_level: int | None) -> Object:
+def _without_claims(data: bytes) -> bytes:
+    """The object without the section of our plugin; as it is when something else needs that."""
+    try:
+        return without_section(data)
+    except (ObjectError, BtfError):
+        return data
+
+
+def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts]) -> Object:
     elf = elf_file.parse(data)
     _refuse_unknown(elf)
     graph = _graph(elf)
@@ -90,6 +102,7 @@ def _read(data: bytes, cpu_level: int | None) -> Object:
         code[index], found = _read_section(elf, section, around, graph, records.types_of(index))
         functions += found
     functions = _guard_entries(elf, code, functions)
+    functions = [replace(function, accesses=accesses.get(function.name)) for function in functions]
     unit = Unit(
         functions=tuple(functions),
         maps=read_maps(elf, graph),

@@ -11,7 +11,7 @@ headers of the wheel go behind all others, so that a machine without any can com
 """
 
 # pathlib takes 10 ms to import, in every run of a configure script.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH116, PTH119, PTH123, PTH208
+# ruff: noqa: PTH100, PTH112, PTH113, PTH114, PTH116, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -87,6 +87,12 @@ def find_llc(argv0: str = "k2-llc", environ: Mapping[str, str] | None = None) ->
     if found is None:
         raise CompilerMissing(_NO_LLC_IN_WHEEL)
     return Compiler((found,), "llc")
+
+
+def find_plugin(llvm: int | None, folder: str | None = None) -> str | None:
+    """Our pass plugin for that major version of LLVM, None where it was not built; it fits no other version."""
+    path = f"{folder or os.path.dirname(os.path.abspath(__file__)) + '/plugin'}/k2_plugin_llvm{llvm}.so"
+    return path if llvm is not None and os.path.isfile(path) else None
 
 
 def _chosen(argv0: str, environ: Mapping[str, str]) -> tuple[str, ...]:

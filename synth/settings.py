@@ -35,6 +35,7 @@ class Settings:
     budget: int = 0
     seed: int = 1
     gate: str = "none"
+    plugin: str = "off"
     skip_files: tuple[str, ...] = ()
     skip_sections: tuple[str, ...] = ()
     skip_funcs: tuple[str, ...] = ()
@@ -143,6 +144,12 @@ ROWS: Final = (
     Row("budget", _count(0, MOST), "steps of the stochastic search per window; 0: as the effort says", True),
     Row("seed", _count(0, MOST), "start of every pseudo-random sequence", True),
     Row("gate", _choice("none", "kernel"), "kernel: also ask the running kernel, and give up what it refuses", True),
+    Row(
+        "plugin",
+        _choice("off", "auto"),
+        "auto: compile a second time, silently, with our pass plugin, which records volatile and atomic accesses",
+        True,
+    ),
     Row("skip_files", _words, "patterns of output files to leave alone", True),
     Row("skip_sections", _words, "patterns of sections to leave alone", True),
     Row("skip_funcs", _words, "patterns of functions to leave alone", True),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llvm_bridge.invocation import Job, expand, jobs, may_write_object, split_words
+from llvm_bridge.invocation import expand, jobs, may_write_object, split_words
 
 SOURCE = "int f(int x) { return x + 1; }\n"
 
@@ -99,10 +99,10 @@ def test_the_wheel_answers_like_clang(folder: Path) -> None:
     from llvm_bridge.toolchain import find_compiler
 
     command, arguments = find_compiler(["k2-clang", "-target", "bpf", "-c", "a.c"], {"PATH": ""})
-    assert jobs(command, arguments) == (Job("a.o", "bpf", None, 3),)
+    assert [job[:4] for job in jobs(command, arguments)] == [("a.o", "bpf", None, 3)]
     words = ["k2-clang", "-target", "bpf", "-mcpu=v4", "-c", "a.c", "-o", "z.o"]
     command, arguments = find_compiler(words, {"PATH": ""})
-    assert jobs(command, arguments) == (Job("z.o", "bpf", "v4", 4),)
+    assert [job[:4] for job in jobs(command, arguments)] == [("z.o", "bpf", "v4", 4)]
 
 
 @pytest.mark.parametrize(

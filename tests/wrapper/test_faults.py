@@ -18,7 +18,7 @@ ARGUMENTS = shlex.split("--target=bpf -O2 -g -mcpu=v3 -c prog.c -o prog.o")
 
 REPLACED = """
 import os, signal, time, object_stage
-def fault(data, settings, cpu_level=None):
+def fault(data, settings, cpu_level=None, second=None):
     {}
 object_stage.optimise_bytes = fault
 """
@@ -57,7 +57,7 @@ from synth.record import Record
 def refuse(source, destination):
     raise PermissionError(13, "on purpose")
 os.replace = refuse
-object_stage.optimise_bytes = lambda data, settings, cpu_level=None: object_stage.Outcome(data + b"x", Record(()))
+object_stage.optimise_bytes = lambda data, *others: object_stage.Outcome(data + b"x", Record(()))
 """
     wrapper = launcher(tmp_path / "bin", fault=fault)
     theirs = observe(["clang-19", *ARGUMENTS], fill(tmp_path / "work"))
@@ -71,7 +71,7 @@ def test_harness_sees_an_object_that_was_replaced(tmp_path: Path) -> None:
     fault = """
 import object_stage
 from synth.record import Record
-object_stage.optimise_bytes = lambda data, settings, cpu_level=None: object_stage.Outcome(data + b"x", Record(()))
+object_stage.optimise_bytes = lambda data, *others: object_stage.Outcome(data + b"x", Record(()))
 """
     wrapper = launcher(tmp_path / "bin", fault=fault)
     theirs = observe(["clang-19", *ARGUMENTS], fill(tmp_path / "work"))

@@ -33,13 +33,26 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessFacts:
+    """What a function's source asked of its memory accesses, which bytecode no longer shows, after inlining.
+
+    Accesses that are volatile, or atomic in any order; barriers: inline assembly of any kind, and fences.  Callees are
+    not included.
+    """
+
+    has_volatile: bool
+    has_atomic: bool
+    has_barrier: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """A program or subprogram.
 
     `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp", "sched_cls",
     "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None
     when unknown.  `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why
-    nothing in it may change.
+    nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.
     """
 
     name: str
@@ -51,6 +64,7 @@ class Function:
     argument_count: int | None = None
     returns_void: bool = False
     untouchable: str | None = None
+    accesses: AccessFacts | None = None
 
     @property
     def slots(self) -> int:
