@@ -51,8 +51,8 @@ struct Batch {
 struct Step {
   enum class Kind : uint8_t { alu, load, store, shared_load, shared_store, constant, symbol };
   Insn insn;
-  Kind kind = Kind::alu;
   int32_t exact = -1;  // bytes from the region's base to the accessed place, where the walk knows it
+  Kind kind = Kind::alu;
   uint8_t region = 0;
   uint8_t event = 0;
 };
