@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -77,7 +78,7 @@ def _reason(program: str, stderr: str, code: int) -> str:
     for mark in ("fatal error: ", "error: ", "Error: "):
         for line in lines:
             if mark in line:
-                return line.partition(mark)[2][:LONGEST_REASON]
+                return re.sub(r"0x[0-9a-f]{8,}", "0x...", line.partition(mark)[2])[:LONGEST_REASON]
     return f"{program} ends with {code}: {(lines or [''])[-1]}"[:LONGEST_REASON]
 
 
@@ -130,8 +131,10 @@ def main(sample: int, seed: int, series: tuple[str, ...]) -> None:
     materials = [material(name) for name in series or SERIES]
     everything = jobs(materials)
     chosen = select(everything, sample, seed)
-    run(chosen)
-    write_manifest(everything, materials)
+    try:
+        run(chosen)
+    finally:
+        write_manifest(everything, materials)
     failed = known_failures()
     reasons = Counter(failed[job.key] for job in chosen if job.key in failed)
     present = sum(job.output.exists() for job in chosen)

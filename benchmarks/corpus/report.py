@@ -9,6 +9,7 @@ Each object is examined in a process of its own, bounded in time and memory.  An
 from __future__ import annotations
 
 import json
+import random
 import resource
 import sys
 from collections import Counter
@@ -47,8 +48,6 @@ def known_results() -> dict[str, list[Finding]]:
 
 def select(keys: Sequence[str], sample: int, seed: int) -> list[str]:
     """`sample` keys drawn by `seed`, in order; all for 0."""
-    import random
-
     if not sample or sample >= len(keys):
         return list(keys)
     return sorted(random.Random(seed).sample(keys, sample))
@@ -116,23 +115,25 @@ def markdown(results: Mapping[str, Sequence[Finding]], source: Mapping[str, obje
 @click.option("--tools/--no-tools", default=True, help="ask bpftool and LLVM's tools")
 @click.option("--kernel/--no-kernel", default=True, help="load into the running kernel (where permitted)")
 @click.option("--again", is_flag=True, help="forget earlier answers")
-def main(date: str, sample: int, seed: int, tools: bool, kernel: bool, again: bool) -> None:
+@click.option("--known", is_flag=True, help="examine nothing more, count the answers there are")
+def main(date: str, sample: int, seed: int, tools: bool, kernel: bool, again: bool, known: bool) -> None:
     """Examine, count, print; exit 1 when an object shows a fault of ours."""
     if again:
         results_path().unlink(missing_ok=True)
     everything = sorted(str(p.relative_to(objects_folder()))[:-2] for p in objects_folder().rglob("*.o"))
-    chosen, known = select(everything, sample, seed), known_results()
-    kernel = kernel and is_available()
-    left = [key for key in chosen if key not in known]
+    results = known_results()
+    chosen = sorted(results) if known else select(everything, sample, seed)
+    ask_kernel = kernel and is_available()
+    left = [key for key in chosen if key not in results]
     columns = (TextColumn("examining"), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns) as progress, results_path().open("a") as results:
+    with Progress(*columns) as progress, results_path().open("a") as file:
         task = progress.add_task("", total=len(left))
         for key in left:
-            known[key] = examined(key, seed, tools, kernel)
-            results.write(json.dumps([key, [astuple(finding) for finding in known[key]]]) + "\n")
-            results.flush()
+            results[key] = examined(key, seed, tools, ask_kernel)
+            file.write(json.dumps([key, [astuple(finding) for finding in results[key]]]) + "\n")
+            file.flush()
             progress.update(task, advance=1, description=key)
-    answers = {key: known[key] for key in chosen}
+    answers = {key: results[key] for key in chosen}
     text = markdown(answers, provenance(date, list(compilers().values())), seed)
     click.echo(text)
     faults = [(key, f) for key, findings in answers.items() for f in findings if f.is_fault]
