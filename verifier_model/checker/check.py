@@ -22,8 +22,9 @@ from verifier_model.domains.lattice import includes, join
 from verifier_model.domains.registers import Region
 from verifier_model.domains.state import State
 
-PROCESSED_LIMIT: Final = 200_000
+PROCESSED_LIMIT: Final = 100_000
 DISTINCT_STATES: Final = 48
+REMEMBERED_TURNS: Final = 32  # turns of a loop that a new one is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +118,9 @@ class Checker(Explorer):
         if not self._is_cyclic(place, state):
             return self._admit_once(meeting, state)
         # Whatever is not above us in the depth-first search was followed to its end.
-        above = set()
-        step = trail
-        while step is not None:
-            above.add(id(step[1]))
-            step = step[0]
-        for old in reversed(meeting.states):
+        for old in reversed(meeting.states[-REMEMBERED_TURNS:]):
             if includes(old, state, as_kernel=True):
-                if id(old) not in above:
+                if not _is_above(old, trail):
                     return None
                 if includes(state, old, as_kernel=True):
                     reason = "infinite loop detected"
@@ -144,6 +140,14 @@ class Checker(Explorer):
         meeting.joins += 1
         meeting.states = [joined]
         return joined
+
+
+def _is_above(state: State, trail: Trail) -> bool:
+    while trail is not None:
+        if trail[1] is state:
+            return True
+        trail = trail[0]
+    return False
 
 
 def check(unit: Unit, function: Function) -> Report:

@@ -27,7 +27,7 @@ from verifier_model.domains.state import SLOT_SIZE, Frame, State
 
 DISTINCT_STATES: Final = 8
 JOINS_BEFORE_WIDENING: Final = 3
-STEP_BUDGET: Final = 200_000
+STEP_BUDGET: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
