@@ -12,7 +12,7 @@ from typing import Final
 
 from llvm_bridge import elf as elf_file
 from llvm_bridge.disassembly import Surroundings, read_function
-from llvm_bridge.dwarf import describes_addresses
+from llvm_bridge.dwarf import describes_addresses, split_from_elsewhere
 from llvm_bridge.elf import (
     SHT_LLVM_ADDRSIG,
     SHT_NOBITS,
@@ -127,6 +127,9 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
 
 def _refuse_unknown(elf: Elf) -> None:
     """Raises ObjectError for an object with parts whose ties to code we do not know."""
+    elsewhere = split_from_elsewhere(elf)
+    if elsewhere is not None:
+        raise ObjectError(elsewhere)
     seen = set()
     for section in elf.sections[1:]:
         if section.type not in _KNOWN_TYPES:

@@ -1,7 +1,8 @@
 """From a unit back to an object: every row of section 6 of toolchain-conventions is written from the one model.
 
 Functions keep their order and lie back to back.  When the unit is as it was read, the input bytes come back as they
-are. When code moved, debug sections go (llvm_bridge/dwarf.py).  What cannot be placed is an `Untouched`, never a guess.
+are. Debug sections follow the code, or go where they cannot (llvm_bridge/dwarf.py).  What cannot be placed is an
+`Untouched`, never a guess.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 from llvm_bridge import btf_ext
 from llvm_bridge.assembly import Assembled, Assembler
 from llvm_bridge.btf_ext import BtfExt, Record, Subsection
-from llvm_bridge.dwarf import debug_sections, describes_addresses
+from llvm_bridge.dwarf import NOTHING_TO_DO, Rewritten, debug_sections, describes_addresses, rewrite
 from llvm_bridge.elf import (
     R_BPF_64_32,
     STT_FUNC,
@@ -37,17 +38,18 @@ from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, read_slot, write_slo
 from verifier_model.bpf.unit import Unit
 
 
-def write_object(source: Object, unit: Unit) -> bytes | Untouched:
+def write_object(source: Object, unit: Unit, debug_losses: Counter[str] | None = None) -> bytes | Untouched:
     """The object with the unit's functions in place of those it was read with.
 
     `Untouched.function` names the function that does not fit, if it is one; with that function as it was read the rest
-    can be written.  The result has passed the lint.
+    can be written.  The result has passed the lint.  `debug_losses` counts the reasons for which debug
+    sections had to go.
     """
     try:
         changed = _changed_functions(source, unit)
         if not changed:
             return source.data
-        data = _write(source, unit, changed)
+        data = _write(source, unit, changed, debug_losses)
     except MisfitError as misfit:
         return Untouched(misfit.reason, misfit.function)
     except (ObjectError, struct.error) as error:
@@ -75,7 +77,7 @@ def _changed_functions(source: Object, unit: Unit) -> list[str]:
     return changed
 
 
-def _write(source: Object, unit: Unit, changed: Iterable[str] = ()) -> bytes:
+def _write(source: Object, unit: Unit, changed: Iterable[str] = (), debug_losses: Counter[str] | None = None) -> bytes:
     functions = {function.name: function for function in unit.functions}
     layout = plan(source, functions, frozenset(changed))
     present = frozenset(insn.row.name for function in source.unit.functions for _, insn in function.insns())
@@ -97,15 +99,18 @@ def _write(source: Object, unit: Unit, changed: Iterable[str] = ()) -> bytes:
             raise MisfitError(f"{section.name} needs relocations but has no table of them")
     contents.update(_data_sections(elf, layout))
     contents.update(_records(source, built))
+    debug = rewrite(layout, functions) if changed else NOTHING_TO_DO
+    if isinstance(debug, str):
+        if debug_losses is not None:
+            debug_losses[f"debug sections dropped: {debug}"] += 1
+        debug = Rewritten({}, debug_sections(elf))
+    contents.update(debug.contents)
     elf = with_sections(elf, contents)
     symbols = tuple(
         replace(symbol, value=layout.symbol_value(number), size=_new_size(source, layout, number))
         for number, symbol in enumerate(elf.symbols)
     )
-    elf = replace(elf, symbols=symbols)
-    if layout.is_moved:
-        elf = drop_sections(elf, debug_sections(elf))
-    return serialise(elf)
+    return serialise(drop_sections(replace(elf, symbols=symbols), debug.dropped))
 
 
 def _new_size(source: Object, layout: Layout, number: int) -> int:
