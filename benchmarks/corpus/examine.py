@@ -123,10 +123,12 @@ def _use(bpftool: str, data: bytes, folder: Path) -> dict[str, str]:
         linked = "the second and the third output differ"
     skeleton = _run([bpftool, "gen", "skeleton", str(files[0]), "name", "corpus"])
     strip = shutil.which("llvm-strip-19") or "llvm-strip"
+    dump = shutil.which("llvm-dwarfdump-19") or "llvm-dwarfdump"
     copy = shutil.which("llvm-objcopy-19") or "llvm-objcopy"
     return {
         "bpftool gen object, three times": linked,
         "bpftool gen skeleton": skeleton,
+        "llvm-dwarfdump --verify": _run([dump, "--verify", "--quiet", str(files[0])]),
         "llvm-strip -g": _run([strip, "-g", str(files[0]), "-o", str(folder / "stripped.o")]),
         "llvm-objcopy --strip-debug": _run([copy, "--strip-debug", str(files[0]), str(folder / "copied.o")]),
     }
