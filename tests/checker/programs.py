@@ -202,6 +202,18 @@ PLAIN_CASES = (
     Case("context at another width", "r0 = *(u16 *)(r1 +12)\nexit\n", "invalid bpf_context access"),
     Case("context through a moved pointer", "r1 += 12\nr0 = *(u32 *)(r1 +0)\nexit\n", "modified ctx ptr"),
     Case("32-bit arithmetic on a pointer", "w1 += 1\nr0 = 0\nexit\n", "32-bit pointer arithmetic"),
+    Case(
+        "packet length in 32 bits",
+        f"{START}w3 -= w2\nr4 = 0\nr0 = r3\nexit\n",
+        None,
+    ),
+    Case("half a pointer less a number", "r2 = 4\nw1 -= w2\nr0 = 0\nexit\n", "32-bit pointer arithmetic"),
+    Case(
+        "printk without its last arguments",
+        "*(u64 *)(r10 -8) = 0\nr1 = r10\nr1 += -8\nr2 = 8\ncall 6\nr0 = 0\nexit\n",
+        None,
+    ),
+    Case("printk without its first", "r2 = 8\nr1 = r9\ncall 6\nr0 = 0\nexit\n", "R9 !read_ok"),
     Case("sum of pointers", "r1 += r10\nr0 = 0\nexit\n", "pointer += pointer"),
     Case("a number is no pointer", "r2 = 4096\nr0 = *(u8 *)(r2 +0)\nexit\n", "invalid mem access 'scalar'"),
     Case("narrow skb field", "r0 = *(u16 *)(r1 +0)\nexit\n", None, "sched_cls"),

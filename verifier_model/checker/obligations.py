@@ -20,6 +20,8 @@ _MEMORY: Final = frozenset(
 )
 # Helpers that take packet memory for a key, value or buffer in every kernel (bpf_func_proto.pkt_access).
 _PACKET_HELPERS: Final = frozenset({"map_lookup_elem", "map_update_elem", "map_delete_elem", "csum_diff"})
+# Helpers whose prototype ends before their last arguments: nothing is asked of these registers.
+_UNTYPED_TAIL: Final = frozenset({"trace_printk"})
 _LEGACY_TYPES: Final = frozenset({"socket_filter", "sched_cls", "sched_act"})
 _ArgumentRule = Callable[[Environment, State, Helper, int], "str | None"]
 
@@ -35,6 +37,8 @@ def call_problem(env: Environment, insn: Insn, state: State) -> str | None:
         return f"invalid func unknown#{insn.imm}"
     for reg, argument in enumerate(helper.arguments, 1):
         register = state.regs[reg]
+        if argument.kind is ArgumentKind.PEEK and helper.name in _UNTYPED_TAIL:
+            continue
         if register.region is Region.UNINIT:
             return f"R{reg} !read_ok"
         if argument.nullable and register.is_scalar and register.value.constant == 0:

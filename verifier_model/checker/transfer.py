@@ -59,7 +59,8 @@ def _alu(env: Environment, insn: Insn, state: State) -> State:
     if dst.is_scalar and src.is_scalar:
         return with_reg(state, insn.dst, Register.scalar(_number(env, insn, dst.value, src.value)))
     if row.width == 32:
-        return with_reg(state, insn.dst, _ANY32)
+        # For the kernel the difference of two pointers has 64 unknown bits at either width.
+        return with_reg(state, insn.dst, _ANY if env.modest and row.op == "sub" else _ANY32)
     if row.op in ("add", "sub"):
         return with_reg(state, insn.dst, _pointer_sum(env, row.op, dst, src))
     return with_reg(state, insn.dst, _ANY)
