@@ -25,46 +25,34 @@ class NoFacts(Exception):  # noqa: N818  names the condition
 
 # Options of `clang -cc1` that name, in the next word, a file to write beside the object; the code is the same without.
 _SIDE_FILES: Final = frozenset(
-    {
-        "-dependency-file",
-        "-serialize-diagnostic-file",
-        "-diagnostic-log-file",
-        "-header-include-file",
-        "-dependency-dot",
-        "-module-dependency-dir",
-    }
+    {"-dependency-file", "-serialize-diagnostic-file", "-diagnostic-log-file", "-header-include-file"}
 )
-# The others that write files, passes of others that may come behind ours, and instrumentation that comes behind us.
+# Whatever else may write to a file or to standard output is told by a part of its name, so that options of compilers
+# to come are declined too; `-mllvm` options are among them.
+_WRITING: Final = ("file", "output", "dump", "report", "trace", "stats", "record", "save-temp", "print-", "index-store")
+_NOT_WRITING: Final = frozenset({"-main-file-name"})
+_FREE_TEXT: Final = ("-D", "-U", "-I", "-W", "-fdebug-prefix-map", "-fmacro-prefix-map", "-fcoverage-prefix-map")
+# Passes of others, which may come behind ours, and instrumentation, which does.
 _DECLINED: Final = (
-    "-split-dwarf",
-    "-opt-record",
-    "-ftime-trace",
-    "-stats-file",
-    "-coverage-",
-    "-fcoverage-mapping",
-    "-femit-coverage",
-    "-ftest-coverage",
-    "-fprofile-",
-    "-fsanitize",
     "-fpass-plugin",
     "-fplugin",
     "-plugin",
     "-add-plugin",
     "-load",
-    "-flto",
-    "-fembed-",
-    "-fmodules",
-    "-fthin",
-    "-fdump-",
-    "-index-",
-    "-ast-dump",
-    "-disable-llvm-passes",
-    "-fno-integrated-as",
-    "-emit-llvm",
-    "-fxray",
+    "-fsanitize",
+    "-fprofile-",
+    "-fcoverage-mapping",
+    "-coverage-",
     "-fcs-",
+    "-fxray",
+    "-finstrument-",
+    "-pg",
+    "-fmodules",
+    "-flto",
+    "-fthin",
+    "-fembed-",
+    "-disable-llvm-passes",
 )
-_DECLINED_OF_LLVM: Final = ("info-output", "pass-remarks-output", "print-", "ir-dump", "stats", "time-")
 
 
 def second_object(job: Job, seconds: int, folder: str | None = None) -> bytes:
@@ -104,23 +92,30 @@ def _command(job: Job, folder: str | None) -> list[str]:
 
 
 def _without_outputs(words: Sequence[str]) -> list[str]:
+    """The words with standard output for the object and no other file to write; raises NoFacts where one may be."""
     kept: list[str] = []
-    follows = ""
+    before = ""
     for word in words:
-        if follows == "-mllvm" and word.lstrip("-").startswith(
-            ("info-output", "pass-remarks-output", "print-", "ir-dump")
-        ):
-            raise NoFacts(f"{word.partition('=')[0]} cannot be repeated silently")
-        if word.startswith(_DECLINED) and follows != "-o":
-            raise NoFacts(f"{word.partition('=')[0]} cannot be combined with the plugin")
-        if word == "-":
+        if before in _SIDE_FILES:
+            before = ""
+            continue
+        if before == "-o":
+            kept.append("-")
+        elif word == "-":
             raise NoFacts("the source came from standard input")
-        if follows == "-o":
-            word = "-"
-        if word not in _SIDE_FILES and follows not in _SIDE_FILES:
+        elif _is_declined(word):
+            raise NoFacts(f"{word.partition('=')[0]} cannot be combined with the plugin")
+        elif word not in _SIDE_FILES:
             kept.append(word)
-        follows = "" if follows in _SIDE_FILES else word
+        before = word
     return kept
+
+
+def _is_declined(word: str) -> bool:
+    name = word.partition("=")[0]
+    if not name.startswith("-") or name in _SIDE_FILES or name in _NOT_WRITING or name.startswith(_FREE_TEXT):
+        return False
+    return name.startswith(_DECLINED) or any(part in name for part in _WRITING)
 
 
 def facts_for(data: bytes, second: bytes) -> Mapping[str, AccessFacts]:

@@ -50,6 +50,11 @@ def _module(name: str) -> Callable[[], str | None]:
     return lambda: None if importlib.util.find_spec(name) else f"the Python package {name} is missing"
 
 
+def _plugin(major: int) -> Callable[[], str | None]:
+    path = Path(__file__).parents[1] / "llvm_bridge" / "plugin" / f"k2_plugin_llvm{major}.so"
+    return lambda: None if path.exists() else f"the pass plugin was not built (Debian package llvm-{major}-dev)"
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "not root"
 
@@ -59,6 +64,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ziglang": _module("ziglang"),
     "libbpf-dev": _file("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
+    **{f"plugin-{major}": _plugin(major) for major in (14, 16, 19)},
     "linux-source-6.1": _file("/usr/src/linux-source-6.1.tar.xz", "linux-source-6.1"),
 }
 
