@@ -214,6 +214,16 @@ PLAIN_CASES = (
         None,
     ),
     Case("printk without its first", "r2 = 8\nr1 = r9\ncall 6\nr0 = 0\nexit\n", "R9 !read_ok"),
+    Case(
+        "no memory of no bytes",
+        "r1 = 0\nr2 = 0\n*(u64 *)(r10 -8) = 0\nr3 = r10\nr3 += -8\nr4 = 8\nr5 = 0\ncall 28\nr0 = 0\nexit\n",
+        None,
+    ),
+    Case(
+        "no memory of four bytes",
+        "r1 = 0\nr2 = 4\n*(u64 *)(r10 -8) = 0\nr3 = r10\nr3 += -8\nr4 = 8\nr5 = 0\ncall 28\nr0 = 0\nexit\n",
+        "R1 type=scalar",
+    ),
     Case("sum of pointers", "r1 += r10\nr0 = 0\nexit\n", "pointer += pointer"),
     Case("a number is no pointer", "r2 = 4096\nr0 = *(u8 *)(r2 +0)\nexit\n", "invalid mem access 'scalar'"),
     Case("narrow skb field", "r0 = *(u16 *)(r1 +0)\nexit\n", None, "sched_cls"),

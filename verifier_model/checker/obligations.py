@@ -97,7 +97,9 @@ def _size(env: Environment, state: State, helper: Helper, reg: int) -> str | Non
         return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
     before = state.regs[reg - 1]
     is_null = before.is_scalar and before.value.constant == 0 and helper.arguments[reg - 2].nullable
-    return f"R{reg} invalid zero-sized read" if register.value.umin == 0 and not is_null else None
+    if is_null:
+        return None if register.value.constant == 0 else f"R{reg - 1} type=scalar expected=fp"
+    return f"R{reg} invalid zero-sized read" if register.value.umin == 0 else None
 
 
 def _context(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
