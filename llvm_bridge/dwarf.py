@@ -111,8 +111,10 @@ class _Rewriter:
         self.names: dict[str, int] = {}
         for index in sorted(debug_sections(self.elf)):
             section = self.elf.sections[index]
-            if section.name not in _UNDERSTOOD or section.name in self.names or section.flags & _COMPRESSED:
+            if section.name not in _UNDERSTOOD or section.name in self.names:
                 raise DwarfError(f"debug section {section.name} is of an unknown kind")
+            if section.flags & _COMPRESSED:
+                raise DwarfError("compressed debug sections")
             self.names[section.name] = index
         self.places = Places(self.elf)
         self.edits: dict[str, Edits] = {name: Edits() for name in self.names}
@@ -174,10 +176,13 @@ class _Rewriter:
             table = [dwarf_lists.list_offset(data, order, part.base, n) for n in range(part.count)]
             own = [at for at in uses if part.base <= at < part.end]
             extra = info.restricted.get(part.base, []) if is_location else []
+            starts = sorted({*table, *own})
+            # Lists lie one behind the other: none reads on into the next.
+            ends = dict(zip(starts, [*starts[1:], part.end], strict=True))
             if extra and not table:
                 raise DwarfError("a table of lists without offsets")
 
-            def write(old: int, end: int = part.end, extra: list[list[Range]] = extra) -> None:
+            def write(old: int, ends: dict[int, int] = ends, extra: list[list[Range]] = extra) -> None:
                 if old < 0:
                     dwarf_lists.write_list(target, extra[-1 - old], is_location)
                     return
@@ -185,12 +190,12 @@ class _Rewriter:
                 if use is None:  # nobody refers to it
                     dwarf_lists.write_list(target, (), is_location)
                     return
-                cursor = Cursor(data, order, old, end)
+                cursor = Cursor(data, order, old, ends[old])
                 ranges = list(dwarf_lists.read_list(cursor, info.context(use.unit, name), is_location))
                 dwarf_lists.write_list(target, info.truths(use, ranges, is_location), is_location)
 
             start = len(target.data)
-            moved.update(dwarf_lists.write_contribution(target, {*table, *own}, table, len(extra), write))
+            moved.update(dwarf_lists.write_contribution(target, starts, table, len(extra), write))
             moved[part.base] = start + part.base - part.start
         self.rebuilt[name], self.new_lists[name] = target, moved
 
@@ -201,9 +206,10 @@ class _Rewriter:
         target = self._target()
         moved: dict[int, int] = {}
         uses = info.old_locations if is_location else info.old_ranges
-        for old in sorted(uses):
+        starts = sorted(uses)
+        for old, end in zip(starts, [*starts[1:], len(data)], strict=False):
             context: Context = info.context(uses[old].unit, name)
-            ranges = list(dwarf_lists.read_old_list(Cursor(data, self.elf.order, old), context, is_location))
+            ranges = list(dwarf_lists.read_old_list(Cursor(data, self.elf.order, old, end), context, is_location))
             moved[old] = len(target.data)
             new = info.truths(uses[old], ranges, is_location)
             dwarf_lists.write_old_list(target, new, is_location, context.unit_base)
@@ -264,6 +270,7 @@ class _Rewriter:
     def _ranges_of_units(self, data: bytearray) -> None:
         """`.debug_aranges`: pairs of an address and a length (DWARF 5, section 6.1.2)."""
         order, addresses = self.elf.order, self.places.addresses(".debug_aranges")
+        data_places = {entry.offset for entry in self.places.relocations(".debug_aranges")} - addresses.keys()
         at = 0
         while at < len(data):
             cursor = Cursor(data, order, at)
@@ -273,8 +280,10 @@ class _Rewriter:
             cursor.skip(-(cursor.at - at) % 16)
             while cursor.at < end:
                 start = addresses.get(cursor.at)
-                cursor.skip(8)
-                self._length(data, cursor, start)
+                if cursor.skip(8) in data_places:
+                    cursor.skip(8)
+                else:
+                    self._length(data, cursor, start)
             at = end
 
     def _frames(self, data: bytearray) -> None:

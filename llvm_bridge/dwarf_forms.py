@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from verifier_model.bpf.insn import ByteOrder
+from verifier_model.bpf.insn import FRAME_POINTER, ByteOrder
 
 
 class DwarfError(Exception):
@@ -158,7 +158,8 @@ def decode_expression(data: bytes, order: ByteOrder, address_size: int = 8) -> E
     cursor = Cursor(data, order)
     registers: set[int] = set()
     types: list[tuple[int, int, int]] = []
-    stack = memory = in_place = False
+    # A location that is neither a register nor a value is a place in memory; what it holds then matters as well.
+    in_place = looks_into_memory = False
     operators = 0
     try:
         while not cursor.is_done:
@@ -168,26 +169,24 @@ def decode_expression(data: bytes, order: ByteOrder, address_size: int = 8) -> E
             operators += 1
             operands = [_operand(cursor, kind, address_size, types) for kind in OPERANDS[op]]
             register = _register(op, operands)
-            if op == OP_FBREG:
-                stack = True
-            elif register is not None:
-                stack |= register in FRAME_REGISTERS
+            if register is not None:
                 registers.add(register)
-            elif op in (OP_DEREF, OP_DEREF_SIZE, OP_DEREF_TYPE):
-                memory = True
-            # A location that is neither a register nor a value is a place in memory.  Where its address comes from no
-            # register (a global variable), the location stays true whatever the code does.
-            if op in (OP_STACK_VALUE, OP_IMPLICIT_VALUE) or OP_REG0 <= op < OP_BREG0 or op == OP_REGX:
+            if op in (OP_STACK_VALUE, OP_IMPLICIT_VALUE, OP_REGX) or OP_REG0 <= op < OP_BREG0:
                 in_place = False
-            elif op not in (OP_PIECE, OP_BIT_PIECE):
+            elif op in (OP_PIECE, OP_BIT_PIECE):
+                looks_into_memory |= in_place
+                in_place = False
+            else:
+                looks_into_memory |= op in (OP_DEREF, OP_DEREF_SIZE, OP_DEREF_TYPE)
                 in_place = True
-            elif in_place:
-                memory, in_place = memory or bool(registers - FRAME_REGISTERS), False
     except DwarfError:
         return Expression(None, tuple(types))
-    memory |= in_place and bool(registers - FRAME_REGISTERS)
-    is_plain = operators == 1 and not memory and len(registers) == 1
-    return Expression(Need(frozenset(registers - FRAME_REGISTERS), stack, memory, is_plain), tuple(types))
+    looks_into_memory |= in_place
+    others = frozenset(registers - FRAME_REGISTERS)
+    # A place whose address comes from no register, that of a global variable, stays true whatever the code does.
+    stack = looks_into_memory and bool(registers & FRAME_REGISTERS)
+    memory = looks_into_memory and bool(others)
+    return Expression(Need(others, stack, memory, operators == 1 and not memory and len(others) == 1), tuple(types))
 
 
 def _register(op: int, operands: list[int]) -> int | None:
@@ -195,6 +194,8 @@ def _register(op: int, operands: list[int]) -> int | None:
         return op - OP_REG0
     if OP_BREG0 <= op < OP_REGX:
         return op - OP_BREG0
+    if op == OP_FBREG:
+        return FRAME_POINTER
     return operands[0] if op in (OP_REGX, OP_BREGX, OP_REGVAL_TYPE) else None
 
 

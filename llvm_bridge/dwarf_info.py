@@ -99,7 +99,7 @@ class InfoRewriter:
     _variants: dict[tuple[int, int, tuple[tuple[int, bool], ...]], int] = field(default_factory=dict)
     _new_abbreviations: dict[int, bytearray] = field(default_factory=dict)
     _ends: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _truths: dict[tuple[bytes, int], Expression] = field(default_factory=dict)
+    _scopes: dict[tuple[int, int], list[tuple[int, int, int]]] = field(default_factory=dict)
 
     def collect(self, loclists: bytes, rnglists: bytes) -> None:
         """Go through all entries; `loclists` and `rnglists` are the old sections."""
@@ -323,6 +323,12 @@ class InfoRewriter:
 
     def _scope(self, unit: DebugUnit, entry: Entry) -> list[tuple[int, int, int]]:
         """(section, low, high) of the innermost entry with code around this one; nothing outside functions."""
+        key = unit.header.start, entry.parent
+        if key not in self._scopes:
+            self._scopes[key] = self._find_scope(unit, entry)
+        return self._scopes[key]
+
+    def _find_scope(self, unit: DebugUnit, entry: Entry) -> list[tuple[int, int, int]]:
         while entry.parent > 0:
             entry = unit.entries[entry.parent]
             low, high, ranges = entry.get(AT_LOW_PC), entry.get(AT_HIGH_PC), entry.get(AT_RANGES)

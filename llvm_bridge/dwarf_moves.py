@@ -6,10 +6,11 @@ ones, old and new, is another.  Kept means: the same instruction in the block of
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import Final
 
 from llvm_bridge.dwarf_agreement import Agreement, agreements_of
 from llvm_bridge.dwarf_alignment import Stretch, aligned
@@ -18,6 +19,9 @@ from llvm_bridge.layout import Layout
 from llvm_bridge.object import CodeSection, Placed
 from verifier_model.bpf.insn import SLOT_BYTES, Insn
 from verifier_model.bpf.unit import Function
+
+MOST_NEEDS: Final = 400
+"""Sets of registers that the locations of one function may use: keeps hostile input from multiplying the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,12 @@ class FunctionMoves:
         last = bisect_left(self._olds, high) - 1
         if last >= first and self.cells[last].old_end > high:
             last -= 1
-        for start, stop in self._true_runs(need, bits):
+        runs = self._true_runs(need, bits)
+        for start, stop in runs[bisect_right(runs, first, key=_stop) :]:
             a, b = max(first, start), min(last + 1, stop)
-            if a < b and self.cells[a].new < self.cells[b - 1].new_end:
+            if a >= b:
+                break
+            if self.cells[a].new < self.cells[b - 1].new_end:
                 yield self.cells[a].new, self.cells[b - 1].new_end
 
     def _true_runs(self, need: Need, bits: int) -> tuple[tuple[int, int], ...]:
@@ -101,6 +108,8 @@ class FunctionMoves:
         found = self._runs.get((need, bits))
         if found is None:
             assert self.agreement is not None
+            if len(self._runs) >= MOST_NEEDS:
+                raise DwarfError("locations of too many kinds")
             met = [self.agreement.meets(number, need, bits) for number in range(len(self.cells))]
             edges = [0, *(i for i, (a, b) in enumerate(pairwise(met), 1) if a != b), len(met)]
             found = tuple((i, j) for i, j in pairwise(edges) if met[i])
@@ -114,12 +123,12 @@ class Moves:
 
     sections: Mapping[int, tuple[CodeSection, Sequence[FunctionMoves]]]
 
-    def _at(self, section: int, old: int, *, is_end: bool = False) -> FunctionMoves | None:
+    def _at(self, section: int, old: int) -> FunctionMoves | None:
         found = self.sections.get(section)
         if found is None:
             return None
         code, moves = found
-        where = bisect_left(code.functions, old + (not is_end), key=_start) - 1
+        where = bisect_right(code.functions, old, key=_start) - 1
         if where < 0 or old > moves[where].end:
             raise DwarfError("debug information names an address outside all functions")
         return moves[where]
@@ -139,25 +148,18 @@ class Moves:
 
     def surviving(self, section: int, low: int, high: int, need: Need | None, bits: int) -> list[tuple[int, int]]:
         """New ranges inside the old range where a location with that need (None: unknown) still tells the truth."""
-        found = self.sections.get(section)
-        if found is None:
+        moves = self._at(section, low)
+        if moves is None:
             return [(low, high)]
-        ranges: list[tuple[int, int]] = []
-        code, moves = found
-        self._at(section, low)
-        self._at(section, high, is_end=True)
-        where = max(bisect_left(code.functions, low + 1, key=_start) - 1, 0)
-        while where < len(moves) and moves[where].start < high:
-            one = moves[where]
-            where += 1
-            if need is None and one.agreement is not None:
-                continue
-            for new in one.surviving(max(low, one.start), min(high, one.end), need or Need(), bits):
-                if ranges and ranges[-1][1] == new[0]:
-                    ranges[-1] = (ranges[-1][0], new[1])
-                else:
-                    ranges.append(new)
-        return ranges
+        if not low <= high <= moves.end:
+            raise DwarfError("a location over several functions")
+        if need is None and moves.agreement is not None:
+            return []
+        return list(moves.surviving(low, high, need or Need(), bits))
+
+
+def _stop(run: tuple[int, int]) -> int:
+    return run[1]
 
 
 def _start(placed: Placed) -> int:

@@ -141,7 +141,7 @@ def abbreviation_table(data: bytes, order: ByteOrder, offset: int, version: int)
 def _steps(raw: Sequence[tuple[int, int, int | None]], version: int) -> tuple[tuple[int, int, Reading], ...]:
     steps: list[tuple[int, int, Reading]] = []
     for name, form, constant in raw:
-        if form not in FORMS:
+        if form not in FORMS or (version < 3 and form == FORM_REF_ADDR):
             raise DwarfError(f"an attribute of the unknown form {form:#x}")
         if version < 4 and form == _DATA4 and name in _OFFSETS_OF_OLD:
             form = OFFSET_FORM
@@ -162,11 +162,15 @@ def read_units(info: bytes, abbreviations: bytes, order: ByteOrder) -> list[Debu
     units = []
     at = 0
     tables: dict[tuple[int, int], AbbreviationTable] = {}
+    parsed = 0
     while at < len(info):
         header = _header(info, order, at)
         key = header.abbreviations, header.version
         if key not in tables:
             tables[key] = abbreviation_table(abbreviations, order, *key)
+            parsed += tables[key].end - header.abbreviations
+            if parsed > len(abbreviations):
+                raise DwarfError("tables of abbreviations that overlap")
         units.append(_read_unit(info, order, header, tables[key]))
         at = header.end
     return units
