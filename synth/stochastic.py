@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from synth import _engine
-from synth.cost import latency, slots
+from synth.cost import slots
 from synth.rewrite import Window
 from synth.search import WindowSearch
 from synth.session import Program, SearchSession
@@ -70,13 +70,7 @@ class StochasticSession(SearchSession):
             settings.nanosecond_weight, settings.keep = weights.nanosecond, _KEPT
             settings.never_slower = self.settings.goal != "size"
             found += [program for program in search.chain(settings) if program not in found]
-        worthy = [program for program in found if self._is_worth_a_proof(search.window, program)]
-        return sorted(worthy, key=slots)
-
-    def _is_worth_a_proof(self, window: SearchWindow, program: Program) -> bool:
-        """Does it save a slot, or an eighth of the time?  A walk shuffles whole windows for less."""
-        before, after = latency(window.insns), latency(program)
-        return slots(program) < window.slots or 8 * (before - after) >= before
+        return sorted(found, key=slots)
 
     def why(self, window: SearchWindow, after: Program) -> str:
         return f"a random walk found {len(after)} instructions for {len(window.insns)}"

@@ -65,6 +65,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "ziglang": _module("ziglang"),
     "libbpf-dev": _file("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
     **{f"plugin-{major}": _plugin(major) for major in (14, 16, 19)},
+    "linux-libc-dev": _file("/usr/include/linux/bpf.h", "linux-libc-dev"),
     "linux-source-6.1": _file("/usr/src/linux-source-6.1.tar.xz", "linux-source-6.1"),
 }
 

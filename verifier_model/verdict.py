@@ -38,8 +38,8 @@ class Counterexample:
     """An initial state on which the two differ, in the concrete form that test inputs have.
 
     `registers[i]` is the 64-bit start value of ri; `memory` maps addresses to byte values, in the same address space;
-    `call_results` lists the r0 values that successive calls returned.  `difference` names the first observable that differs,
-    with both programs' values.
+    `call_results` lists the r0 values that successive calls returned.  `difference` names the first observable that
+    differs, with both programs' values.
     """
 
     registers: tuple[int, ...]

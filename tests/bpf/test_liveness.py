@@ -11,7 +11,7 @@ import pytest
 
 from verifier_model.bpf.asm import parse_function, parse_insns
 from verifier_model.bpf.concrete import Machine, Stop, alu, map_frame, run_insns, taken
-from verifier_model.bpf.demand import ALL_BITS, ANY_STACK_ACCESS, Demand, StackAccess
+from verifier_model.bpf.demand import ALL_BITS, ANY_STACK_ACCESS, NO_STACK_ACCESS, Demand, StackAccess
 from verifier_model.bpf.demanded_bits import alu_demand, branch_demand, reads_dst
 from verifier_model.bpf.insn import Insn, Origin
 from verifier_model.bpf.isa import ROWS, Kind, Operand, Row

@@ -49,7 +49,7 @@ def effects(name: str, unit: Unit | None = None, **regs: Register) -> CallEffect
     return call_effects(insn, state_with(**regs), unit or Unit((CALLER,), MAPS), CALLER)
 
 
-@pytest.mark.skipif(not HEADER.exists(), reason="needs linux/bpf.h (package linux-libc-dev)")
+@pytest.mark.needs("linux-libc-dev")
 def test_names_and_numbers_are_those_of_the_kernel_header() -> None:
     text = HEADER.read_text()
     pairs = re.findall(r"^\s+FN\((\w+),\s*(\d+),", text, re.M)

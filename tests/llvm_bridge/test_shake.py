@@ -109,7 +109,12 @@ def test_the_linker_of_libbpf_takes_a_shaken_object(
 ) -> None:
     """Three times over the linker's own output, as the kernel's selftests do it; the last two must not differ."""
     if name == "packets" and compiler == "clang-14":
-        pytest.skip("clang-14 calls .rodata.cst16 by another name in its BTF, which the linker refuses untouched, too")
+        # clang-14 calls .rodata.cst16 by another name in its BTF, which the linker refuses untouched, too.
+        untouched, out = tmp_path / "untouched.o", tmp_path / "out.o"
+        untouched.write_bytes(compiled(name, compiler, target, cpu))
+        assert BPFTOOL is not None
+        assert subprocess.run([BPFTOOL, "gen", "object", out, untouched], capture_output=True, timeout=20).returncode
+        return
     source = read(compiled(name, compiler, target, cpu))
     files = [tmp_path / f"{number}.o" for number in range(4)]
     files[0].write_bytes(shake(source, 0.3, random.Random(SEED + 2))[0])

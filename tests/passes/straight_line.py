@@ -119,7 +119,7 @@ def propose(
 
 def replacement(in_block: BlockPass, text: str, at_end: Demand, **regs: Register) -> str | None:
     """The whole block after the pass's first proposal, instructions joined by "; ", or None without a proposal."""
-    rewrites = propose(in_block, text, at_end, **regs)
+    rewrites = propose(in_block, text, at_end, call=UNKNOWN_CALL, **regs)
     if not rewrites:
         return None
     insns, window = parse_insns(text), rewrites[0].window
