@@ -231,7 +231,8 @@ def _forward(stretch: Stretch, start: Masks, demands: Sequence[Masks], memory: M
     """The tainted bits in each span, then at the end."""
     taint = start
     for number, (i, j, k, m, is_kept) in enumerate(stretch.spans()):
-        taint = tuple(t & ~d for t, d in zip(taint, demands[number], strict=True))
+        if taint != _CLEAN:
+            taint = tuple(t & ~d for t, d in zip(taint, demands[number], strict=True))
         if is_kept:
             yield taint
             taint = _after(stretch.new[k], taint, memory)
@@ -246,9 +247,12 @@ def _after(insn: Insn, taint: Masks, memory: Memory) -> Masks:
     """The taint behind a kept instruction."""
     new = list(taint)
     if insn.kind in _CALLS:
-        # A kept call is an event: it happens with equal arguments and memory in both programs.
-        new[:6] = [0, *[ALL_BITS] * 5]
+        # A kept call is an event: it happens with equal arguments and memory in both programs, so r0 is equal.  Nobody
+        # can look at r1 to r5 any more, in either of them.
+        new[:6] = [0] * 6
         return tuple(new)
+    if taint == _CLEAN and memory.is_clean:
+        return taint
     for register in writes(insn):
         wanted = list(NOTHING.regs)
         wanted[register] = ALL_BITS

@@ -122,17 +122,21 @@ class _Machine:
             raise DwarfError("a line sequence without an end")
 
     def _emit(self) -> None:
-        self.rows.append(self.row)
-        self.row = replace(
-            self.row, basic_block=False, prologue_end=False, epilogue_begin=False, discriminator=0, end=False
-        )
+        row = self.row
+        self.rows.append(row)
+        if row.basic_block or row.prologue_end or row.epilogue_begin or row.discriminator or row.end:
+            self.row = replace(
+                row, basic_block=False, prologue_end=False, epilogue_begin=False, discriminator=0, end=False
+            )
 
     def _advance(self, operations: int) -> None:
         self.row = replace(self.row, address=self.row.address + operations * self.header.minimum)
 
     def _special(self, adjusted: int) -> None:
-        self._advance(adjusted // self.header.line_range)
-        self.row = replace(self.row, line=self.row.line + self.header.line_base + adjusted % self.header.line_range)
+        operations, lines = divmod(adjusted, self.header.line_range)
+        row = self.row
+        address = row.address + operations * self.header.minimum
+        self.row = replace(row, address=address, line=row.line + self.header.line_base + lines)
 
     def _standard(self, op: int) -> None:
         cursor, row = self.cursor, self.row
