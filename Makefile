@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*.cpp)
-SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES)
+SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
 .PHONY: demo test lint bench bench-size bench-engine corpus corpus-report clean
 

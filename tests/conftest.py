@@ -64,6 +64,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ziglang": _module("ziglang"),
     "libbpf-dev": _file("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
+    "llvm-19-dev": _file("/usr/lib/llvm-19/lib/cmake/llvm/LLVMConfig.cmake", "llvm-19-dev"),
     **{f"plugin-{major}": _plugin(major) for major in (14, 16, 19)},
     "linux-libc-dev": _file("/usr/include/linux/bpf.h", "linux-libc-dev"),
     "linux-source-6.1": _file("/usr/src/linux-source-6.1.tar.xz", "linux-source-6.1"),
@@ -75,6 +76,7 @@ PACKAGES = {
     "llvm-strip-19": "llvm-19",
     "llvm-readelf-19": "llvm-19",
     "ld": "binutils",
+    "c++": "g++",
 }
 
 

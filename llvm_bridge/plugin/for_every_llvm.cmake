@@ -23,12 +23,13 @@ foreach(config IN LISTS k2_llvm_configs)
   add_custom_command(
     OUTPUT "${stamp}"
     COMMAND "${CMAKE_COMMAND}" "-DCXX=${CMAKE_CXX_COMPILER}" "-DCC=${CMAKE_C_COMPILER}" "-DLLVM=${llvm}"
-            "-DSOURCE=${CMAKE_CURRENT_SOURCE_DIR}/llvm_bridge/plugin" "-DBUILD=${build}"
+            "-DSOURCE=${CMAKE_CURRENT_LIST_DIR}" "-DBUILD=${build}"
             "-DLIBRARY=${library}" "-DGENERATOR=${CMAKE_GENERATOR}"
             "-DMAKE=${CMAKE_MAKE_PROGRAM}" -P
-            "${CMAKE_CURRENT_SOURCE_DIR}/llvm_bridge/plugin/attempt.cmake"
+            "${CMAKE_CURRENT_LIST_DIR}/attempt.cmake"
     COMMAND "${CMAKE_COMMAND}" -E touch "${stamp}"
-    DEPENDS llvm_bridge/plugin/plugin.cpp llvm_bridge/plugin/CMakeLists.txt llvm_bridge/plugin/attempt.cmake
+    DEPENDS "${CMAKE_CURRENT_LIST_DIR}/plugin.cpp" "${CMAKE_CURRENT_LIST_DIR}/CMakeLists.txt"
+            "${CMAKE_CURRENT_LIST_DIR}/attempt.cmake"
     COMMENT "pass plugin for LLVM ${major}"
     VERBATIM)
   add_custom_target(k2_plugin_llvm${major} ALL DEPENDS "${stamp}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -253,6 +254,21 @@ def test_jobs_that_cannot_be_repeated_silently_are_not(folder: Path, options: st
     with pytest.raises(NoFacts, match=reason):
         second_object(job, SECONDS)
     assert sorted(folder.iterdir()) == before
+
+
+@needs(19)
+def test_source_from_a_stream_is_not_read_again(folder: Path) -> None:
+    """A header that is gone at the second reading might have held the very word volatile."""
+    text = "#ifndef HIDE\n#define HIDE\n#endif\nint f(HIDE int *p) { return *p; }\n"
+    (folder / "header.h").write_text("#define HIDE volatile\n")
+    data, job = compile_here(text, "-O2", "-include", "header.h")
+    assert facts_for(data, second_object(job, SECONDS)) == {"f": VOLATILE}
+    (folder / "header.h").unlink()
+    os.mkfifo(folder / "header.h")
+    with pytest.raises(NoFacts, match="from a stream"):
+        second_object(job, SECONDS)
+    with pytest.raises(NoFacts, match="from a stream"):
+        second_object(job._replace(words=(*job.words[:-1], "-")), SECONDS)
 
 
 @pytest.mark.parametrize(
