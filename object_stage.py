@@ -10,6 +10,7 @@ import marshal
 import os
 import signal
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,9 +53,11 @@ def optimise_bytes(
     if source.data != data:
         why = (*why, "a section of the object that claims to be our plugin's was removed")
     record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
-    new, kept = _write(source, unit)
+    losses: Counter[str] = Counter()
+    new, kept = _write(source, unit, losses)
     for name, reason in kept.items():
         record = record.with_function_kept(name, reason)
+    record = replace(record, counters={**record.counters, **losses})
     return Outcome(new, record)
 
 
@@ -70,16 +73,17 @@ def _accesses(data: bytes, second: bytes | str | None) -> tuple[Mapping[str, Acc
         return {}, (f"no facts from the plugin: {reason}",)
 
 
-def _write(source: Object, unit: Unit) -> tuple[bytes, dict[str, str]]:
+def _write(source: Object, unit: Unit, losses: Counter[str] | None = None) -> tuple[bytes, dict[str, str]]:
     """The unit written into the object, and the functions that had to stay as they were, with the reasons.
 
-    Where the object as a whole cannot be written, its own bytes, and every function that was to change.
+    Where the object as a whole cannot be written, its own bytes, and every function that was to change.  `losses`
+    counts why debug sections had to go.
     """
     from llvm_bridge.object import Untouched
     from llvm_bridge.writer import write_object
 
     kept: dict[str, str] = {}
-    while isinstance(written := write_object(source, unit), Untouched):
+    while isinstance(written := write_object(source, unit, losses), Untouched):
         if written.function is None or written.function in kept:
             changed = [old.name for old, new in zip(source.unit.functions, unit.functions, strict=True) if old != new]
             return source.data, {**kept, **dict.fromkeys(changed, written.reason)}
