@@ -157,9 +157,11 @@ def decode_expression(data: bytes, order: ByteOrder, address_size: int = 8) -> E
     """Never raises: an operator that is not in the table makes the need unknown."""
     cursor = Cursor(data, order)
     registers: set[int] = set()
+    of_piece: set[int] = set()
     types: list[tuple[int, int, int]] = []
-    # A location that is neither a register nor a value is a place in memory; what it holds then matters as well.
-    in_place = looks_into_memory = False
+    # A location that is neither a register nor a value is a place in memory; what it holds then matters as well.  A
+    # place whose address comes from no register, that of a global variable, stays true whatever the code does.
+    in_place = stack = memory = False
     operators = 0
     try:
         while not cursor.is_done:
@@ -170,22 +172,22 @@ def decode_expression(data: bytes, order: ByteOrder, address_size: int = 8) -> E
             operands = [_operand(cursor, kind, address_size, types) for kind in OPERANDS[op]]
             register = _register(op, operands)
             if register is not None:
-                registers.add(register)
-            if op in (OP_STACK_VALUE, OP_IMPLICIT_VALUE, OP_REGX) or OP_REG0 <= op < OP_BREG0:
-                in_place = False
-            elif op in (OP_PIECE, OP_BIT_PIECE):
-                looks_into_memory |= in_place
-                in_place = False
-            else:
-                looks_into_memory |= op in (OP_DEREF, OP_DEREF_SIZE, OP_DEREF_TYPE)
-                in_place = True
+                of_piece.add(register)
+            is_piece = op in (OP_PIECE, OP_BIT_PIECE)
+            if op in (OP_DEREF, OP_DEREF_SIZE, OP_DEREF_TYPE) or (in_place and is_piece):
+                stack |= bool(of_piece & FRAME_REGISTERS)
+                memory |= bool(of_piece - FRAME_REGISTERS)
+            if is_piece:
+                registers |= of_piece
+                of_piece.clear()
+            is_value = op in (OP_STACK_VALUE, OP_IMPLICIT_VALUE, OP_REGX) or OP_REG0 <= op < OP_BREG0
+            in_place = not (is_piece or is_value)
     except DwarfError:
         return Expression(None, tuple(types))
-    looks_into_memory |= in_place
-    others = frozenset(registers - FRAME_REGISTERS)
-    # A place whose address comes from no register, that of a global variable, stays true whatever the code does.
-    stack = looks_into_memory and bool(registers & FRAME_REGISTERS)
-    memory = looks_into_memory and bool(others)
+    if in_place:
+        stack |= bool(of_piece & FRAME_REGISTERS)
+        memory |= bool(of_piece - FRAME_REGISTERS)
+    others = frozenset((registers | of_piece) - FRAME_REGISTERS)
     return Expression(Need(others, stack, memory, operators == 1 and not memory and len(others) == 1), tuple(types))
 
 
