@@ -22,6 +22,8 @@ from llvm_bridge.elf import with_sections
 from llvm_bridge.object import Object, Untouched
 from llvm_bridge.reader import read_object
 from llvm_bridge.writer import write_object
+from object_stage import optimise_bytes
+from synth.settings import Settings
 from tests.llvm_bridge.dwarf_reading import Debug, debug_of
 from tests.llvm_bridge.objects import INCLUDE, cases, compile_text, compiled
 from tests.llvm_bridge.test_shake import BPFTOOL, SlotMap, read, shake
@@ -263,3 +265,45 @@ def test_damaged_debug_sections_never_raise() -> None:
         outcomes[bool(losses)] += 1
     assert outcomes[True]
     assert outcomes[False]
+
+
+@pytest.mark.needs("llvm-link-19", "llvm-dwarfdump-19", "clang-19", "libbpf-dev")
+@pytest.mark.parametrize("versions", [("5", "5"), ("4", "4"), ("4", "5"), ("5", "4")], ids="-".join)
+def test_several_units_of_several_versions(versions: tuple[str, str], tmp_path: Path) -> None:
+    files = []
+    for name, version in zip(("calls", "packets"), versions, strict=True):
+        text = (ROOT / "tests" / "llvm_bridge" / "programs" / f"{name}.c").read_text()
+        files.append(str(tmp_path / f"{name}.bc"))
+        command = ["clang-19", "-target", "bpf", "-mcpu=v3", "-O2", f"-gdwarf-{version}", INCLUDE, "-emit-llvm"]
+        command += ["-x", "c", "-c", "-", "-o", files[-1]]
+        subprocess.run(command, input=text.replace("LICENSE", f"LICENSE_{name}").encode(), check=True, timeout=60)
+    linked, path = str(tmp_path / "linked.bc"), tmp_path / "linked.o"
+    subprocess.run(["llvm-link-19", *files, "-o", linked], check=True, timeout=60)
+    command = ["clang-19", "-target", "bpf", "-mcpu=v3", "-O2", "-c", linked, "-o", str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    source = read(path.read_bytes())
+    data, moved = shaken(source)
+    assert lies(debug_of(source.data), debug_of(data), moved, is_lossless=True) == []
+    assert complaints(data, tmp_path) <= complaints(source.data, tmp_path)
+
+
+@pytest.mark.needs("llvm-dwarfdump-19", "clang-19", "libbpf-dev")
+@pytest.mark.parametrize("name", ["calls", "packets"])
+def test_what_the_optimiser_makes_is_described(name: str, tmp_path: Path) -> None:
+    source = compiled(name)
+    outcome = optimise_bytes(source, Settings())
+    assert outcome.data != source
+    assert not any("debug sections" in reason for reason in outcome.record.counters)
+    assert complaints(outcome.data, tmp_path) <= complaints(source, tmp_path)
+    before, after = debug_of(source), debug_of(outcome.data)
+    assert [entry.tag for entry in before.entries] == [entry.tag for entry in after.entries]
+    new = read(outcome.data)
+    for section in new.code.values():
+        for placed in section.functions:
+            low = section.index << 32 | placed.start
+            (found,) = [
+                e for e in after.entries if e.tag == "DW_TAG_subprogram" and (low, low + placed.size) in e.scope
+            ]
+            assert found.name == str(placed.name.encode())
+            slots = range(low, low + placed.size, 8)
+            assert all(after.lines[address] in before.lines.values() for address in slots)
