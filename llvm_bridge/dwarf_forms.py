@@ -67,7 +67,9 @@ class Cursor:
 
 
 def uleb(value: int, width: int = 0) -> bytes:
-    """ULEB128, padded to `width` bytes; raises DwarfError where a wanted width is too small."""
+    """ULEB128, padded to `width` bytes; raises DwarfError where a wanted width is too small or the value negative."""
+    if value < 0:
+        raise DwarfError("a negative length")
     out = bytearray()
     while True:
         byte = value & 0x7F
