@@ -66,11 +66,11 @@ class Agreement:
             return False
         if need.memory and not self.memory.is_clean:
             return False
-        mask = bits if need.is_plain else ALL_BITS
         masks = self.tainted[cell]
-        return masks is not None and all(
-            register < REGISTER_COUNT and not masks[register] & mask for register in need.registers
-        )
+        mask = bits if need.is_plain else ALL_BITS
+        if masks is None:
+            return False
+        return masks == _CLEAN or not any(masks[register] & mask for register in need.registers)
 
 
 def writes(insn: Insn) -> frozenset[int]:
@@ -131,6 +131,8 @@ def _with_frame(memory: Memory, old: Function, new: Function, reaches_callers: b
 
 def _agreement(old: Function, new: Function, stretches: Sequence[Stretch], memory: Memory) -> Agreement:
     edges, sound = _edges(old, new, stretches)
+    if all(sound.values()) and memory.is_clean and not any(writes(insn) for insn in _rewritten(stretches)):
+        return Agreement([_CLEAN] * sum(1 for stretch in stretches for _ in stretch.spans()), memory)
     demands = _demands(stretches, edges)
     starts: dict[str, Masks] = {stretches[0].label: _CLEAN}
     if not stretches[0].is_straight:

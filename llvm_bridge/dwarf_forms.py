@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from verifier_model.bpf.insn import FRAME_POINTER, ByteOrder
+from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, ByteOrder
 
 
 class DwarfError(Exception):
@@ -190,6 +190,8 @@ def decode_expression(data: bytes, order: ByteOrder, address_size: int = 8) -> E
         stack |= bool(of_piece & FRAME_REGISTERS)
         memory |= bool(of_piece - FRAME_REGISTERS)
     others = frozenset((registers | of_piece) - FRAME_REGISTERS)
+    if any(register >= REGISTER_COUNT for register in others):
+        return Expression(None, tuple(types))
     return Expression(Need(others, stack, memory, operators == 1 and not memory and len(others) == 1), tuple(types))
 
 
