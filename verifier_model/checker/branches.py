@@ -135,6 +135,20 @@ def _packet_check(op: str, state: State, dst: Register, src: Register, taken: bo
     return each_register(state, change)
 
 
+def packet_sides(insn: Insn, state: State) -> tuple[int, bool, bool] | None:
+    """For a comparison of a packet pointer with its end: the pointer's register, whether the taken side proves it
+    inside, and whether it does so one byte further than the pointer (p < end).  None for any other branch.
+    """
+    if insn.row.operand is not Operand.REG:
+        return None
+    dst, src = state.regs[insn.dst], state.regs[insn.src]
+    for reg, table, packet, end in ((insn.dst, _PACKET_FIRST, dst, src), (insn.src, _END_FIRST, src, dst)):
+        row = table.get(insn.row.op)
+        if row is not None and _is_limit(packet, end):
+            return reg, row[0], row[1]
+    return None
+
+
 def _is_limit(packet: Register, end: Register) -> bool:
     """Does a comparison of the two tell how far `packet` may go (metadata ends where the packet starts)?"""
     if packet.region is Region.PACKET:

@@ -18,6 +18,7 @@ from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
 from verifier_model.checker.loops import cyclic_labels
 from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem
 from verifier_model.checker.stack_depth import combined_depth_problem
+from verifier_model.checker.work import work
 from verifier_model.domains.lattice import includes, join
 from verifier_model.domains.registers import Region
 from verifier_model.domains.state import State
@@ -42,7 +43,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`processed` counts the instructions followed, each visit for itself, as the kernel's "processed N insns"."""
+    """`processed` is what the kernel's verifier would report as "processed N insns" (`checker.work`, for its profile).
+
+    For a function that is refused, it counts the instructions that were followed until then.
+    """
 
     accepted: bool
     rejection: Rejection | None
@@ -166,9 +170,13 @@ def check(unit: Unit, function: Function) -> Report:
     processed = 0
     for root in roots:
         rejection, count = _check_root(unit, root)
-        processed += count
         if rejection is not None:
-            return Report(False, rejection, processed)
+            return Report(False, rejection, processed + count)
+        done = work(unit, root)
+        if done is None:
+            reason = "BPF program is too large: nobody counts how many instructions are processed"
+            return Report(False, Rejection(root.name, None, reason), processed + count)
+        processed += done
     return Report(True, None, processed)
 
 

@@ -36,7 +36,7 @@ def frame_stack(state: State, frame: int) -> Stack | None:
     return state.callers[frame - 1].stack if frame <= len(state.callers) else None
 
 
-def _with_stack(state: State, frame: int, stack: Stack) -> State:
+def with_stack(state: State, frame: int, stack: Stack) -> State:
     if frame == 0:
         return State(state.regs, stack, state.callers, state.references)
     callers = list(state.callers)
@@ -77,7 +77,7 @@ def spill(state: State, frame: int, off: int, register: Register) -> State:
     stack = frame_stack(state, frame)
     if stack is None:
         return state
-    return _with_stack(state, frame, {**stack, off: StackSlot(_SPILLED, move_frames(register, -frame))})
+    return with_stack(state, frame, {**stack, off: StackSlot(_SPILLED, move_frames(register, -frame))})
 
 
 def mark(state: State, frame: int, low: int, high: int, with_mark: str) -> State:
@@ -91,7 +91,7 @@ def mark(state: State, frame: int, low: int, high: int, with_mark: str) -> State
         for at in range(max(low, first), min(high, first + SLOT_SIZE)):
             marks[at - first] = with_mark
         changed[first] = StackSlot("".join(marks))
-    return _with_stack(state, frame, changed)
+    return with_stack(state, frame, changed)
 
 
 def plain_marks(slot: StackSlot) -> str:
@@ -119,7 +119,7 @@ def soften(state: State, frame: int, low: int, high: int) -> State:
                 )
             if soft != marks:
                 changed[first] = StackSlot(soft)
-    return _with_stack(state, frame, changed)
+    return with_stack(state, frame, changed)
 
 
 def soften_all(state: State) -> State:

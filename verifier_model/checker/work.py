@@ -1,0 +1,356 @@
+"""How much work the kernel's verifier has with a function: the number that it reports as "processed N insns".
+
+This repeats the kernel's own walk: falls through first, keeps states where it would (is_state_visited), compares with
+kept ones where it would, and traces precision back.  The profile is Linux 6.18 for a loader with CAP_PERFMON and
+CAP_BPF; other kernels keep other states, and their numbers differ.  Nothing of this decides acceptance.
+
+Not followed: callbacks, open-coded iterators, values of frozen maps, and what the loader patches in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind, Operand
+from verifier_model.bpf.unit import Function, Unit
+from verifier_model.checker.branches import branch, operand, packet_sides
+from verifier_model.checker.calls import helper_of
+from verifier_model.checker.control import CALLER_SAVED, Control, Node, control
+from verifier_model.checker.environment import Environment, with_reg
+from verifier_model.checker.equivalence import covers, slot_number
+from verifier_model.checker.explore import Place, enter, leave
+from verifier_model.checker.precision import Kept, Linked, Step, Wanted, holders, relied_on, trace
+from verifier_model.checker.reads import StackReads, without_dead
+from verifier_model.checker.spills import load, store
+from verifier_model.checker.transfer import step
+from verifier_model.contracts.calls import call_effects, map_of
+from verifier_model.contracts.helpers import ArgumentKind
+from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.state import EMPTY_SLOT, State
+
+WORK_LIMIT: Final = 100_000
+JUMPS_BETWEEN: Final = 2
+INSNS_BETWEEN: Final = 8
+LOOP_JUMPS: Final = 20
+LOOP_INSNS: Final = 100
+LONGEST_HISTORY: Final = 40
+PATIENCE: Final = 3
+FORCED_PATIENCE: Final = 64
+AT_END: Final = -1
+BEYOND_END: Final = -2
+_LOOKUP: Final = 1
+_TAIL_CALL: Final = 12
+_ANY: Final = Register.scalar(Scalar.top())
+_ALL_SLOTS: Final = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class Path:
+    """One path under way; `entries` counts the entries of its jump history since `kept`."""
+
+    index: int
+    state: State
+    calls: tuple[int, ...] = ()
+    kept: Kept | None = None
+    history: Step | None = None
+    entries: int = 0
+
+
+def work(unit: Unit, root: Function) -> int | None:
+    """Instructions that the verifier processes for `root` with its static callees; None beyond WORK_LIMIT.
+
+    For a function that the model accepts; for others the number means nothing.
+    """
+    return Walk(unit, root).run()
+
+
+class Walk:
+    """The walk over one root."""
+
+    def __init__(self, unit: Unit, root: Function) -> None:
+        self.env = Environment(unit, root)
+        self.program: Control = control(unit, root)
+        self.reads = StackReads(self.program)
+        self.kept: dict[tuple[int, tuple[int, ...]], list[Kept]] = {}
+        self.waiting: list[Path] = []
+        self.processed = self.jumps = self.kept_processed = self.kept_jumps = 0
+
+    def run(self) -> int | None:
+        if not self.program.nodes:
+            return 0
+        self.waiting.append(Path(0, self.env.entry()))
+        while self.waiting:
+            path = self.waiting.pop()
+            while self._advance(path):
+                if self.processed > WORK_LIMIT:
+                    return None
+            self._end(path)
+        return self.processed
+
+    def _end(self, path: Path) -> None:
+        kept = path.kept
+        while kept is not None:
+            kept.branches -= 1
+            if kept.branches:
+                return
+            kept = kept.parent
+
+    def _advance(self, path: Path) -> bool:
+        """One instruction; False where the path ends."""
+        node = self.program.nodes[path.index]
+        self.processed += 1
+        if node.is_stop and self._is_known(path, node):
+            return False
+        if node.is_jump:
+            path.entries += 1
+        insn = node.insn
+        kind = insn.kind
+        if kind is Kind.BRANCH:
+            self.jumps += 1
+            return self._branch(path, node)
+        if kind in (Kind.JUMP, Kind.CALL, Kind.EXIT, Kind.MAY_GOTO):
+            self.jumps += 1
+        if kind is Kind.EXIT:
+            return self._exit(path, node)
+        if kind is Kind.CALL and node.callee is not None:
+            return self._enter(path, node)
+        access = None
+        self.env.function = node.function
+        if kind is Kind.CALL:
+            self._call(path, node)
+        elif kind in MEMORY_KINDS:
+            access = self._memory(path, node)
+        elif kind is Kind.ALU:
+            self._alu(path, insn)
+        elif kind is Kind.ENDIAN:
+            path.state = with_reg(path.state, insn.dst, _ANY)
+        elif kind is Kind.MAY_GOTO:
+            self._fork(path, node.target, path.state)
+        elif kind is not Kind.JUMP:
+            path.state = step(self.env, insn, path.state)
+        if access is not None and not node.is_jump:
+            path.entries += 1
+        self._step(path, node, node.following, access)
+        return path.index >= 0
+
+    def _step(
+        self, path: Path, node: Node, to: int, access: tuple[int, int] | None = None, linked: Linked = ()
+    ) -> None:
+        path.history = Step(path.history, node, len(path.calls), access, linked)
+        path.index = to
+
+    # --- kept states
+
+    def _is_known(self, path: Path, node: Node) -> bool:
+        """Is the state covered by a kept one?  If not, it may be kept."""
+        is_forced = node.is_forced or path.entries > LONGEST_HISTORY
+        jumps, insns = self.jumps - self.kept_jumps, self.processed - self.kept_processed
+        keep = is_forced or (jumps >= JUMPS_BETWEEN and insns >= INSNS_BETWEEN)
+        states = self.kept.setdefault((node.index, path.calls), [])
+        self._clean(states, node.index, path.calls)
+        live = [self.program.nodes[call].live & ~CALLER_SAVED for call in path.calls] + [node.live]
+        for old in tuple(states):
+            if old.branches:
+                if not is_forced and jumps < LOOP_JUMPS and insns < LOOP_INSNS:
+                    keep = False
+            elif covers(old.state, path.state, live, old.regs, old.slots):
+                old.hits += 1
+                trace(relied_on(old, live), path.history, path.kept)
+                return True
+            if keep:
+                old.misses += 1
+            patience = FORCED_PATIENCE if node.is_forced and old.branches else PATIENCE
+            if old.misses > old.hits * patience + patience:
+                states.remove(old)
+        if keep:
+            self.kept_jumps, self.kept_processed = self.jumps, self.processed
+            kept = Kept(path.state, node.index, path.calls, path.kept, path.history)
+            states.insert(0, kept)
+            path.kept, path.history, path.entries = kept, None, 0
+        return False
+
+    def _clean(self, states: list[Kept], index: int, calls: tuple[int, ...]) -> None:
+        """Forget stack slots that nothing reads from here on, in states that are followed to their ends."""
+        for old in states:
+            if not old.branches and not old.is_clean:
+                old.is_clean = True
+                old.state = without_dead(old.state, self.reads.alive_before(calls, index))
+
+    # --- branches and calls
+
+    def _fork(self, path: Path, to: int, state: State) -> None:
+        if path.kept is not None:
+            path.kept.branches += 1
+        other = Path(to, state, path.calls, path.kept, path.history, path.entries)
+        self.waiting.append(other)
+
+    def _branch(self, path: Path, node: Node) -> bool:
+        insn, state = node.insn, path.state
+        taken, falls = self._sides(insn, state)
+        dst, src = state.regs[insn.dst], operand(insn, state)
+        is_copy = insn.row.operand is Operand.REG
+        if taken is None or falls is None:
+            if dst.is_scalar:
+                self._want(path, insn.dst)
+            if is_copy and src.is_scalar:
+                self._want(path, insn.src)
+            path.state = state if taken is falls else (taken or falls or state)
+            self._step(path, node, node.following if taken is None else node.target)
+            return path.index >= 0
+        ids = {register.id for register in (dst, src) if register.is_scalar and register.id}
+        linked = holders(state, ids) if ids else ()
+        if len(linked) < 2:
+            linked = ()
+        elif not node.is_jump:
+            path.entries += 1
+        self._step(path, node, node.following, None, linked)
+        self._fork(path, node.target, taken)
+        path.state = falls
+        return path.index >= 0
+
+    def _sides(self, insn: Insn, state: State) -> tuple[State | None, State | None]:
+        sides = packet_sides(insn, state) if insn.row.width == 64 else None
+        if sides is None:
+            return branch(insn, state, True), branch(insn, state, False)
+        reg, is_taken_inside, is_open = sides
+        packet = state.regs[reg]
+        if packet.packet_range == BEYOND_END or (packet.packet_range == AT_END and is_open):
+            # A pointer at the end decides p < end and p >= end alone.
+            return (None, state) if is_taken_inside else (state, None)
+        inside = branch(insn, state, is_taken_inside)
+        outside = branch(insn, state, not is_taken_inside)
+        if outside is not None and packet.region is Region.PACKET:
+            mark = BEYOND_END if not is_open else AT_END
+            outside = with_reg(outside, reg, replace(outside.regs[reg], packet_range=mark))
+        return (inside, outside) if is_taken_inside else (outside, inside)
+
+    def _exit(self, path: Path, node: Node) -> bool:
+        if not path.calls:
+            program = self.env.program
+            if program is not None and program.results is not None and path.state.regs[0].is_scalar:
+                self._want(path, 0)
+            return False
+        _, state = leave(path.state)
+        back = self.program.nodes[path.calls[-1]].following
+        self._step(path, node, back)
+        path.state, path.calls = state, path.calls[:-1]
+        return back >= 0
+
+    def _enter(self, path: Path, node: Node) -> bool:
+        assert node.callee is not None
+        self._step(path, node, self.program.entries[node.callee.name])
+        path.state = enter(path.state, Place(node.function.name, node.label, node.at + 1))
+        path.calls = (*path.calls, node.index)
+        return True
+
+    def _call(self, path: Path, node: Node) -> None:
+        insn, state = node.insn, path.state
+        helper = helper_of(insn) if not insn.origin.core else None
+        self._note_call(path, node)
+        is_present = False
+        if helper is not None:
+            for reg, argument in enumerate(helper.arguments, 1):
+                if argument.kind in (ArgumentKind.SIZE, ArgumentKind.ALLOC_SIZE) and state.regs[reg].is_scalar:
+                    self._want(path, reg)
+            if helper.id == _TAIL_CALL and state.regs[3].is_scalar and state.regs[3].value.constant is not None:
+                self._want(path, 3)
+            is_present = helper.id == _LOOKUP and self._is_present(path)
+        state = step(self.env, insn, state)
+        if insn.row.name == "call_local":
+            state = with_reg(state, 0, _ANY)
+        elif is_present and state.regs[0].region is Region.MAP_VALUE:
+            state = with_reg(state, 0, replace(state.regs[0], nullable=False))
+        path.state = state
+
+    def _is_present(self, path: Path) -> bool:
+        """Is the looked up key a constant index that the array certainly has (get_constant_map_key)?"""
+        state = path.state
+        definition, key = map_of(state.regs[1], self.env.unit), state.regs[2]
+        if definition is None or definition.type not in (2, 6) or key.region is not Region.STACK:
+            return False
+        at = key.constant_off
+        if at is None:
+            return False
+        off = _signed(at)
+        depth = len(path.calls) - key.frame
+        stack = state.stack if key.frame == 0 else state.callers[key.frame - 1].stack
+        slot, within = stack.get(off & -8, EMPTY_SLOT), off & 7
+        if slot.marks[within : within + 4] == "0000":
+            return definition.max_entries > 0
+        if slot.spill is None or not slot.spill.is_scalar or within or slot.marks.count("s") != 4:
+            return False
+        index = slot.spill.value.constant
+        if index is None:
+            return False
+        wanted = Wanted()
+        wanted.slots[depth] = 1 << slot_number(off)
+        trace(wanted, path.history, path.kept)
+        return index < definition.max_entries
+
+    def _note_call(self, path: Path, node: Node) -> None:
+        effects = call_effects(node.insn, path.state, self.env.unit, node.function)
+        depth = len(path.calls)
+        if effects.reads_all and not effects.private_stack:
+            self.reads.note(path.calls, node.index, depth, _ALL_SLOTS, 0)
+        for memory in effects.reads:
+            pointer = path.state.regs[memory.reg]
+            at = pointer.constant_off if pointer.region is Region.STACK else None
+            if at is not None and memory.size is not None:
+                low = _signed(at)
+                self._note(path, node, pointer.frame, low, memory.size, is_read=True)
+
+    # --- numbers and memory
+
+    def _want(self, path: Path, reg: int) -> None:
+        wanted = Wanted()
+        wanted.regs[len(path.calls)] = 1 << reg
+        trace(wanted, path.history, path.kept)
+
+    def _alu(self, path: Path, insn: Insn) -> None:
+        state, row = path.state, insn.row
+        dst, src = state.regs[insn.dst], operand(insn, state)
+        if row.operand is Operand.REG and row.op in ("add", "sub") and dst.is_scalar != src.is_scalar:
+            self._want(path, insn.src if src.is_scalar else insn.dst)
+        path.state = step(self.env, insn, state)
+
+    def _memory(self, path: Path, node: Node) -> tuple[int, int] | None:
+        """A load, store or atomic; (frame, slot) when it spills or fills."""
+        insn, state = node.insn, path.state
+        is_load = insn.kind in LOAD_KINDS
+        pointer = state.regs[insn.src if is_load else insn.dst]
+        at = pointer.constant_off if pointer.region is Region.STACK else None
+        if at is None or insn.origin.core or insn.kind is Kind.ATOMIC:
+            path.state = step(self.env, insn, state)
+            if at is not None:
+                self._note(path, node, pointer.frame, _signed(at) + insn.off, insn.row.size, is_read=True)
+            elif pointer.region is Region.STACK:
+                self.reads.note(path.calls, node.index, len(path.calls) - pointer.frame, _ALL_SLOTS, 0)
+            return None
+        off, size = _signed(at) + insn.off, insn.row.size
+        self._note(path, node, pointer.frame, off, size, is_read=is_load)
+        if is_load:
+            loaded, slot = load(state, pointer.frame, off, size, insn.row.sign)
+            path.state = with_reg(state, insn.dst, loaded)
+        else:
+            source: int | Register = insn.src
+            if insn.kind is Kind.STORE_IMM:
+                source = _ANY if insn.ref is not None else Register.scalar(Scalar.const(insn.imm))
+            access = store(self.env, state, pointer.frame, off, size, source)
+            if access.wants_source:
+                self._want(path, insn.src)
+            path.state, slot = access.state, access.slot
+        return None if slot is None else (len(path.calls) - pointer.frame, slot_number(slot))
+
+    def _note(self, path: Path, node: Node, up: int, low: int, size: int, is_read: bool) -> None:
+        mask = 0
+        for off in range(low & -8, min(low + size, 0), 8):
+            mask |= 1 << slot_number(off)
+        written = mask if not is_read and size == 8 and low & 7 == 0 else 0
+        self.reads.note(path.calls, node.index, len(path.calls) - up, mask if is_read else 0, written)
+
+
+def _signed(number: int) -> int:
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
