@@ -175,7 +175,7 @@ def _instructions(subject: Subject) -> Iterator[Finding]:
         relocated = {entry.offset for entry in subject.relocations.get(index, ())}
         for start, size, name in found:
             at = start
-            while at < start + size:
+            while at < min(start + size, subject.elf.sections[index].size):  # a symbol may claim any size
                 slot = slots.get(at)
                 if slot is None:
                     at += SLOT_BYTES

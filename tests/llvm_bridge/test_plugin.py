@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llvm_bridge.elf import ObjectError, parse
+from llvm_bridge.elf import ObjectError, parse, serialise, with_symbols
 from llvm_bridge.facts_section import NAME, find, parse_record, without_section
 from llvm_bridge.invocation import Job, jobs
+from llvm_bridge.lint import lint
 from llvm_bridge.object import Object
 from llvm_bridge.plugin_facts import NoFacts, facts_for, second_object
 from llvm_bridge.reader import read_object
@@ -366,3 +369,36 @@ def test_section_that_is_needed_stays_unread(folder: Path) -> None:
     assert written(data) == data
     code, _ = compile_here(SOURCE + 'SEC(".k2.facts") int program_of_that_name(int *p) { return *p; }\n')
     assert without_section(code) == code == written(code)
+
+
+@needs(19)
+def test_damaged_objects_end_in_a_word(folder: Path) -> None:
+    """Every mutant is read, refused or left as it is: no other exception comes out."""
+    seed = 20261123
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    forged, _ = compile_here(SOURCE + FORGED)
+    data, job = compile_here(SOURCE)
+    second = second_object(job, SECONDS)
+    for _ in range(150):
+        mutant = bytearray(forged)
+        for _ in range(chance.randint(1, 4)):
+            mutant[chance.randrange(len(mutant))] = chance.choice((0, 1, 0x7F, 0xFF, chance.randrange(256)))
+        read_object(bytes(mutant), 3)
+        mutant = bytearray(second)
+        mutant[chance.randrange(len(mutant))] ^= 1 << chance.randrange(8)
+        try:
+            assert set(facts_for(data, bytes(mutant))) <= set(EXPECTED)
+        except NoFacts:
+            continue
+
+
+@pytest.mark.needs("clang-19")
+def test_lint_of_a_symbol_of_any_size_ends(folder: Path) -> None:
+    """The forged section makes the lint run over an input object: a claimed size must not set its length."""
+    forged, _ = compile_here(SOURCE + FORGED)
+    elf = parse(forged)
+    sizes = [replace(s, size=1 << 56) if s.name == "load" else s for s in elf.symbols]
+    claims = serialise(with_symbols(elf, tuple(sizes)))
+    assert isinstance(lint(claims), tuple)
+    assert set(lint(forged)) <= set(lint(claims))
