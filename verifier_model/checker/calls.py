@@ -36,7 +36,7 @@ def call(env: Environment, insn: Insn, state: State) -> State:
             references = (*references, result.id)
     state = _memory_after(state, effects, helper)
     if effects.changes_packet:
-        state = each_register(state, _without_packet)
+        state = each_register(state, without_packet)
     if helper is not None and helper.releases:
         state, references = _released(helper, before, state, references)
     return State(
@@ -44,7 +44,7 @@ def call(env: Environment, insn: Insn, state: State) -> State:
     )
 
 
-def _without_packet(register: Register) -> Register:
+def without_packet(register: Register) -> Register:
     return UNINIT if register.region in _PACKET_REGIONS else register
 
 

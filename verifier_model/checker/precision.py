@@ -238,6 +238,9 @@ def _call(wanted: Wanted, step: Step) -> bool:
     regs, depth = wanted.regs, step.depth
     if step.node.callee is None:
         regs[depth] &= ~1
+        if depth:
+            # After a tail call the caller goes on with a result that comes from elsewhere.
+            regs[depth - 1] &= ~1
     else:
         regs[depth] |= regs[depth + 1] & _ARGUMENTS
         regs[depth + 1] = wanted.slots[depth + 1] = 0

@@ -16,9 +16,9 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind, Operand
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.branches import branch, operand, packet_sides
-from verifier_model.checker.calls import helper_of
+from verifier_model.checker.calls import helper_of, without_packet
 from verifier_model.checker.control import CALLER_SAVED, Control, Node, control
-from verifier_model.checker.environment import Environment, with_reg
+from verifier_model.checker.environment import Environment, each_register, with_reg
 from verifier_model.checker.equivalence import covers, slot_number
 from verifier_model.checker.explore import Place, enter, leave
 from verifier_model.checker.precision import Kept, Linked, Step, Wanted, holders, relied_on, trace
@@ -88,7 +88,7 @@ class Walk:
                 if self.processed > WORK_LIMIT:
                     return None
             self._end(path)
-        return self.processed
+        return self.processed if self.processed <= WORK_LIMIT else None
 
     def _end(self, path: Path) -> None:
         kept = path.kept
@@ -115,20 +115,18 @@ class Walk:
             self.jumps += 1
         if kind is Kind.EXIT:
             return self._exit(path, node)
-        if kind is Kind.CALL and node.callee is not None:
-            return self._enter(path, node)
+        if kind is Kind.CALL:
+            return self._call(path, node) if node.callee is None else self._enter(path, node)
         access = None
         self.env.function = node.function
-        if kind is Kind.CALL:
-            self._call(path, node)
-        elif kind in MEMORY_KINDS:
+        if kind in MEMORY_KINDS:
             access = self._memory(path, node)
         elif kind is Kind.ALU:
             self._alu(path, insn)
         elif kind is Kind.ENDIAN:
             path.state = with_reg(path.state, insn.dst, _ANY)
         elif kind is Kind.MAY_GOTO:
-            self._fork(path, node.target, path.state)
+            self._fork(path, node.target, path.state, Step(path.history, node, len(path.calls)))
         elif kind is not Kind.JUMP:
             path.state = step(self.env, insn, path.state)
         if access is not None and not node.is_jump:
@@ -181,10 +179,10 @@ class Walk:
 
     # --- branches and calls
 
-    def _fork(self, path: Path, to: int, state: State) -> None:
+    def _fork(self, path: Path, to: int, state: State, history: Step | None) -> None:
         if path.kept is not None:
             path.kept.branches += 1
-        other = Path(to, state, path.calls, path.kept, path.history, path.entries)
+        other = Path(to, state, path.calls, path.kept, history, path.entries)
         self.waiting.append(other)
 
     def _branch(self, path: Path, node: Node) -> bool:
@@ -207,7 +205,7 @@ class Walk:
         elif not node.is_jump:
             path.entries += 1
         self._step(path, node, node.following, None, linked)
-        self._fork(path, node.target, taken)
+        self._fork(path, node.target, taken, path.history)
         path.state = falls
         return path.index >= 0
 
@@ -246,8 +244,9 @@ class Walk:
         path.calls = (*path.calls, node.index)
         return True
 
-    def _call(self, path: Path, node: Node) -> None:
+    def _call(self, path: Path, node: Node) -> bool:
         insn, state = node.insn, path.state
+        self.env.function = node.function
         helper = helper_of(insn) if not insn.origin.core else None
         self._note_call(path, node)
         is_present = False
@@ -258,12 +257,22 @@ class Walk:
             if helper.id == _TAIL_CALL and state.regs[3].is_scalar and state.regs[3].value.constant is not None:
                 self._want(path, 3)
             is_present = helper.id == _LOOKUP and self._is_present(path)
-        state = step(self.env, insn, state)
-        if insn.row.name == "call_local":
+        before, state = state, step(self.env, insn, state)
+        if helper is not None and helper.id == _TAIL_CALL:
+            # Where it fails, nothing was changed.
+            state = State((_ANY, *state.regs[1:6], *before.regs[6:]), before.stack, before.callers, before.references)
+        elif insn.row.name == "call_local":
             state = with_reg(state, 0, _ANY)
         elif is_present and state.regs[0].region is Region.MAP_VALUE:
             state = with_reg(state, 0, replace(state.regs[0], nullable=False))
         path.state = state
+        if path.calls and helper is not None and helper.id == _TAIL_CALL:
+            # It ends the subprogram where it succeeds; the path where it failed waits.
+            self._fork(path, node.following, state, Step(path.history, node, len(path.calls)))
+            path.state = each_register(state, without_packet)
+            return self._exit(path, node)
+        self._step(path, node, node.following)
+        return path.index >= 0
 
     def _is_present(self, path: Path) -> bool:
         """Is the looked up key a constant index that the array certainly has (get_constant_map_key)?"""
