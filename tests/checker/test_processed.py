@@ -32,9 +32,9 @@ class Pair(NamedTuple):
 
     name: str
     text: str
-    count: int
+    number: int
     twin: str
-    twin_count: int
+    twin_number: int
 
 
 def meeting(before: str, otherwise: str, after: str, filler: str = 6 * FILLER) -> str:
@@ -193,15 +193,15 @@ def processed(text: str) -> int:
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_the_model_counts(pair: Pair) -> None:
-    assert pair.count != pair.twin_count
-    assert (processed(pair.text), processed(pair.twin)) == (pair.count, pair.twin_count)
+    assert pair.number != pair.twin_number
+    assert (processed(pair.text), processed(pair.twin)) == (pair.number, pair.twin_number)
 
 
 @pytest.mark.needs("bpf")
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_the_kernel_counts_the_same(pair: Pair, map_fds: dict[str, int]) -> None:
-    assert verified(Case("", pair.text, None), map_fds) == pair.count
-    assert verified(Case("", pair.twin, None), map_fds) == pair.twin_count
+    assert verified(Case("", pair.text, None), map_fds) == pair.number
+    assert verified(Case("", pair.twin, None), map_fds) == pair.twin_number
 
 
 @pytest.mark.needs("bpf")
