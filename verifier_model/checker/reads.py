@@ -57,42 +57,52 @@ class StackReads:
 
 
 class _Frame:
+    """One function under one chain of calls; lists are indexed from its first instruction."""
+
     def __init__(self, program: Control, index: int) -> None:
-        self.program = program
-        self.span = program.ranges[program.nodes[index].function.name]
-        self.reads: dict[int, int] = {}
-        self.writes: dict[int, int] = {}
-        self.is_stale = True
-        self.live = [0] * len(self.span)
+        span = program.ranges[program.nodes[index].function.name]
+        self.start = span.start
+        self.reads = [0] * len(span)
+        self.writes: list[int | None] = [None] * len(span)
+        self.is_stale = False
+        # Behind the last instruction nothing is alive: what leads nowhere leads there.
+        self.live = [0] * (len(span) + 1)
+        nowhere = len(span)
+        self.edges = [
+            (
+                at - span.start,
+                node.following - span.start if node.following >= 0 else nowhere,
+                node.target - span.start if node.target >= 0 and node.insn.kind is not Kind.JUMP else nowhere,
+            )
+            for at in reversed(span)
+            for node in (program.nodes[at],)
+        ]
 
     def note(self, index: int, read: int, written: int) -> None:
-        if read & ~self.reads.get(index, 0):
-            self.reads[index] = self.reads.get(index, 0) | read
+        at = index - self.start
+        if read & ~self.reads[at]:
+            self.reads[at] |= read
             self.is_stale = True
-        certain = self.writes.get(index)
+        certain = self.writes[at]
         now = written if certain is None else certain & written
         if now != (certain or 0):
             self.is_stale = True
-        self.writes[index] = now
+        self.writes[at] = now
 
     def alive(self, index: int) -> int:
         if self.is_stale:
             self._solve()
             self.is_stale = False
-        return self.live[index - self.span.start]
+        return self.live[index - self.start]
 
     def _solve(self) -> None:
-        nodes, start = self.program.nodes, self.span.start
-        live = self.live = [0] * len(self.span)
-        changed = bool(self.reads)
+        reads, kept = self.reads, [~(mask or 0) for mask in self.writes]
+        live = self.live = [0] * len(self.live)
+        changed = any(reads)
         while changed:
             changed = False
-            for index in reversed(self.span):
-                node = nodes[index]
-                after = live[node.following - start] if node.following >= 0 else 0
-                if node.target >= 0 and node.insn.kind is not Kind.JUMP:
-                    after |= live[node.target - start]
-                now = after & ~self.writes.get(index, 0) | self.reads.get(index, 0)
-                if now != live[index - start]:
-                    live[index - start] = now
+            for at, following, target in self.edges:
+                now = (live[following] | live[target]) & kept[at] | reads[at]
+                if now != live[at]:
+                    live[at] = now
                     changed = True

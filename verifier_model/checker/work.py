@@ -4,7 +4,8 @@ This repeats the kernel's own walk: falls through first, keeps states where it w
 kept ones where it would, and traces precision back.  The profile is Linux 6.18 for a loader with CAP_PERFMON and
 CAP_BPF; other kernels keep other states, and their numbers differ.  Nothing of this decides acceptance.
 
-Not followed: callbacks, open-coded iterators, values of frozen maps, and what the loader patches in.
+Not followed: callbacks, open-coded iterators, and what the loader patches in.  Values of frozen maps (.rodata) count as
+unknown, since whoever loads the object may set them: both sides of their branches are walked.
 """
 
 from __future__ import annotations
