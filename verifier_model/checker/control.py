@@ -82,15 +82,17 @@ def _number(unit: Unit, function: Function, nodes: list[Node]) -> list[Function]
             index = len(nodes)
             node = Node(index, insn, function, block.label, position)
             if insn.ref is not None and insn.ref.kind is RefKind.LABEL:
-                node.target = starts[insn.ref.name]
+                # A label behind the last instruction leads nowhere.
+                node.target = starts[insn.ref.name] if starts[insn.ref.name] < end else -1
             if insn.kind is Kind.JUMP:
                 node.following = node.target
             elif insn.kind is not Kind.EXIT and index + 1 < end:
                 node.following = index + 1
             if insn.kind is Kind.CALL:
-                node.callee = callee_of(unit, insn)
-                if node.callee is not None:
-                    found.append(node.callee)
+                callee = callee_of(unit, insn)
+                if callee is not None and any(block.insns for block in callee.blocks):
+                    node.callee = callee
+                    found.append(callee)
             nodes.append(node)
     return found
 

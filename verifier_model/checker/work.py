@@ -181,6 +181,8 @@ class Walk:
     # --- branches and calls
 
     def _fork(self, path: Path, to: int, state: State, history: Step | None) -> None:
+        if to < 0:
+            return
         if path.kept is not None:
             path.kept.branches += 1
         other = Path(to, state, path.calls, path.kept, history, path.entries)
