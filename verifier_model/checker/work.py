@@ -22,6 +22,7 @@ from verifier_model.checker.control import CALLER_SAVED, Control, Node, control
 from verifier_model.checker.environment import Environment, each_register, with_reg
 from verifier_model.checker.equivalence import covers, slot_number
 from verifier_model.checker.explore import Place, enter, leave
+from verifier_model.checker.memory import stack_span
 from verifier_model.checker.precision import Kept, Linked, Step, Wanted, holders, relied_on, trace
 from verifier_model.checker.reads import StackReads, without_dead
 from verifier_model.checker.spills import load, store
@@ -30,7 +31,7 @@ from verifier_model.contracts.calls import call_effects, map_of
 from verifier_model.contracts.helpers import ArgumentKind
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
-from verifier_model.domains.state import EMPTY_SLOT, State
+from verifier_model.domains.state import EMPTY_SLOT, STACK_BYTES, State
 
 WORK_LIMIT: Final = 100_000
 JUMPS_BETWEEN: Final = 2
@@ -338,8 +339,9 @@ class Walk:
             path.state = step(self.env, insn, state)
             if at is not None:
                 self._note(path, node, pointer.frame, _signed(at) + insn.off, insn.row.size, is_read=True)
-            elif pointer.region is Region.STACK:
-                self.reads.note(path.calls, node.index, len(path.calls) - pointer.frame, _ALL_SLOTS, 0)
+            elif pointer.region is Region.STACK and is_load:
+                span = stack_span(pointer, insn.off, insn.row.size) or (-STACK_BYTES, 0)
+                self._note(path, node, pointer.frame, span[0], span[1] - span[0], is_read=True)
             return None
         off, size = _signed(at) + insn.off, insn.row.size
         self._note(path, node, pointer.frame, off, size, is_read=is_load)
