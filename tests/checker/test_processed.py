@@ -145,6 +145,21 @@ PAIRS = (
         lookup("*(u32 *)(r10 -4) = 1\n", -4),
         10,
     ),
+    Pair(
+        "a sign or more under a mask",
+        f"{START}r6 <<= 40\nr6 s>>= 63\nr6 &= 7\nr0 = 2\nexit\n",
+        10,
+        f"{START}r6 <<= 40\nr6 s>>= 62\nr6 &= 7\nr0 = 2\nexit\n",
+        7,
+    ),
+    Pair(
+        "a number four away decides a branch, or one that was added to twice",
+        f"{START}r8 = r6\nr8 += 4\nr0 = 0\nif r6 > 3 goto out\nif r8 > 7 goto out\nr0 = 1\nout:\nr0 = 2\nexit\n",
+        11,
+        f"{START}r8 = r6\nr8 += 3\nr8 += 1\nr0 = 0\nif r6 > 3 goto out\nif r8 > 7 goto out\nr0 = 1\nout:\nr0 = 2\n"
+        "exit\n",
+        13,
+    ),
     Pair("thirty turns, or one more", turns(30), 63, turns(31), 65),
     Pair(
         "zero bytes cost precision, a narrow spill does not",

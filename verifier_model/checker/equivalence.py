@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from verifier_model.checker.environment import FIRST_FREE_ID
+from verifier_model.checker.linked import base_of, distance_of
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import EMPTY_SLOT, StackSlot, State
@@ -45,6 +46,9 @@ class Comparison:
     def number_ids(self, old: int, new: int) -> bool:
         if old == 0:
             return True
+        if distance_of(old) != distance_of(new):
+            return False
+        old, new = base_of(old), base_of(new)
         if new == 0:
             self.lonely -= 1
             new = self.lonely

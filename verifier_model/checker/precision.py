@@ -15,6 +15,7 @@ from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS, Kind, Operand
 from verifier_model.checker.callgraph import MAX_FRAMES
 from verifier_model.checker.control import Node
 from verifier_model.checker.equivalence import slot_number
+from verifier_model.checker.linked import base_of
 from verifier_model.domains.state import State
 
 _ARGUMENTS: Final = 0b111110
@@ -111,16 +112,17 @@ def relied_on(old: Kept, live: list[int]) -> Wanted:
 
 
 def holders(state: State, ids: set[int]) -> Linked:
-    """Registers and slots of every frame that hold a number with one of `ids`."""
+    """Registers and slots of every frame that hold a number with one of `ids`, or at a distance from it."""
+    families = {base_of(number) for number in ids}
     found: list[tuple[int, int, int]] = []
     depth = len(state.callers)
     for at in range(depth + 1):
         frame = state if at == depth else state.callers[depth - 1 - at]
-        found.extend(
-            (at, reg, -1) for reg, register in enumerate(frame.regs) if register.id in ids and register.is_scalar
-        )
+        for reg, register in enumerate(frame.regs):
+            if register.is_scalar and register.id and base_of(register.id) in families:
+                found.append((at, reg, -1))
         for off, slot in frame.stack.items():
-            if slot.spill is not None and slot.spill.is_scalar and slot.spill.id in ids:
+            if slot.spill is not None and slot.spill.is_scalar and slot.spill.id and base_of(slot.spill.id) in families:
                 found.append((at, -1, slot_number(off)))
     return tuple(found)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from verifier_model.checker.environment import ZERO, Environment, with_reg
+from verifier_model.checker.linked import distance_of
 from verifier_model.checker.memory import frame_stack, move_frames, with_stack
 from verifier_model.domains.registers import Register
 from verifier_model.domains.scalar import Scalar, keep_low, sign_extend
@@ -39,6 +40,10 @@ def width(value: Scalar) -> int:
 def with_number_id(env: Environment, state: State, reg: int) -> State:
     """The state in which the unknown number in `reg` has an id that copies can share."""
     register = state.regs[reg]
+    if register.is_scalar and distance_of(register.id):
+        # Only the number itself is copied, no longer its distance from another.
+        register = Register.scalar(register.value)
+        state = with_reg(state, reg, register)
     if register.is_scalar and register.id == 0 and register.value.bits_mask:
         return with_reg(state, reg, Register.scalar(register.value, env.fresh()))
     return state

@@ -4,8 +4,9 @@ This repeats the kernel's own walk: falls through first, keeps states where it w
 kept ones where it would, and traces precision back.  The profile is Linux 6.18 for a loader with CAP_PERFMON and
 CAP_BPF; other kernels keep other states, and their numbers differ.  Nothing of this decides acceptance.
 
-Not followed: callbacks, open-coded iterators, and what the loader patches in.  Values of frozen maps (.rodata) count as
-unknown, since whoever loads the object may set them: both sides of their branches are walked.
+Not followed: numbers that differ by a constant in 32 bits, callbacks, open-coded iterators, and what the loader patches
+in.  Values of frozen maps (.rodata) count as unknown, since whoever loads the object may set them: both sides of their
+branches are walked.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from verifier_model.checker.control import CALLER_SAVED, Control, Node, control
 from verifier_model.checker.environment import Environment, each_register, with_reg
 from verifier_model.checker.equivalence import covers, slot_number
 from verifier_model.checker.explore import Place, enter, leave
+from verifier_model.checker.linked import distance_of, moved_id, teach
 from verifier_model.checker.memory import stack_span
 from verifier_model.checker.precision import Kept, Linked, Step, Wanted, holders, relied_on, trace
 from verifier_model.checker.reads import StackReads, without_dead
@@ -124,7 +126,7 @@ class Walk:
         if kind in MEMORY_KINDS:
             access = self._memory(path, node)
         elif kind is Kind.ALU:
-            self._alu(path, insn)
+            self._alu(path, node)
         elif kind is Kind.ENDIAN:
             path.state = with_reg(path.state, insn.dst, _ANY)
         elif kind is Kind.MAY_GOTO:
@@ -208,6 +210,10 @@ class Walk:
             linked = ()
         elif not node.is_jump:
             path.entries += 1
+        if linked:
+            regs = (insn.src, insn.dst) if is_copy else (insn.dst,)
+            for reg in regs:
+                taken, falls = teach(taken, taken.regs[reg]), teach(falls, falls.regs[reg])
         self._step(path, node, node.following, None, linked)
         self._fork(path, node.target, taken, path.history)
         path.state = falls
@@ -322,12 +328,35 @@ class Walk:
         wanted.regs[len(path.calls)] = 1 << reg
         trace(wanted, path.history, path.kept)
 
-    def _alu(self, path: Path, insn: Insn) -> None:
+    def _alu(self, path: Path, node: Node) -> None:
+        insn = node.insn
         state, row = path.state, insn.row
         dst, src = state.regs[insn.dst], operand(insn, state)
         if row.operand is Operand.REG and row.op in ("add", "sub") and dst.is_scalar != src.is_scalar:
             self._want(path, insn.src if src.is_scalar else insn.dst)
-        path.state = step(self.env, insn, state)
+        if row.op.startswith("mov") and row.operand is Operand.REG and distance_of(src.id) and src.is_scalar:
+            state = with_reg(state, insn.src, Register.scalar(src.value))
+        if row.op in ("and", "or") and dst.is_scalar and src.is_scalar and src.value.constant is not None:
+            state = self._split_sign(path, node, state)
+        state = step(self.env, insn, state)
+        if row.op == "add" and row.width == 64 and dst.is_scalar and dst.id and src.value.constant is not None:
+            linked = moved_id(dst.id, src.value.constant) if src.is_scalar else 0
+            state = with_reg(state, insn.dst, Register.scalar(state.regs[insn.dst].value, linked))
+        path.state = state
+
+    def _split_sign(self, path: Path, node: Node, state: State) -> State:
+        """A number that is 0 or -1 is followed apart through a mask (maybe_fork_scalars): 0 waits, -1 goes on."""
+        reg, value = node.insn.dst, state.regs[node.insn.dst].value
+        if (value.smin, value.smax) == (-1, 0):
+            none, ones = Scalar.const(0), Scalar.const(-1)
+        elif (value.s32min, value.s32max) == (-1, 0):
+            low = (1 << 32) - 1
+            none = value & Scalar(0, ~low & (1 << 64) - 1, u32min=0, u32max=0, s32min=0, s32max=0)
+            ones = value & Scalar(low, ~low & (1 << 64) - 1, u32min=low, u32max=low, s32min=-1, s32max=-1)
+        else:
+            return state
+        self._fork(path, node.index, with_reg(state, reg, Register.scalar(none)), path.history)
+        return with_reg(state, reg, Register.scalar(ones))
 
     def _memory(self, path: Path, node: Node) -> tuple[int, int] | None:
         """A load, store or atomic; (frame, slot) when it spills or fills."""
