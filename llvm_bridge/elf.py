@@ -1,7 +1,8 @@
 """ELF64 relocatable BPF objects as values: parse strictly, change values, serialise back.
 
 Source of the layout: the System V gABI, chapters 4 (object files) and 5 (relocation).  Only what a compiler emits for
-BPF is accepted: ELFCLASS64, ET_REL, EM_BPF, one symbol table, no extended section numbers, no overlapping sections.
+BPF is accepted: ELFCLASS64, ET_REL, EM_BPF, one symbol table, at most one table of relocations for a section, no
+extended section numbers, no overlapping sections.
 Everything else is an `ObjectError`, never a traceback; memory stays proportional to the size of the input.
 """
 
@@ -167,6 +168,9 @@ def parse(data: bytes) -> Elf:
     tables = [index for index, section in enumerate(sections) if section.type == SHT_SYMTAB]
     if len(tables) != 1:
         raise ObjectError(f"{len(tables)} symbol tables instead of one")
+    targets = [section.info for section in sections if section.type == SHT_REL]
+    if len(set(targets)) != len(targets):
+        raise ObjectError("two tables of relocations for one section")
     symbols = _parse_symbols(sections[tables[0]], sections, mark)
     return Elf(order, data[:16], version, flags, names, sections, symbols, tables[0])
 

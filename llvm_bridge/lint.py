@@ -44,6 +44,10 @@ from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, branch_dist
 from verifier_model.bpf.isa import Kind, Row
 
 
+# The rule that stands for all others where the object cannot even be read: it hides what else is wrong.
+UNREADABLE: Final = "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A broken invariant: `rule` names it, `subject` the section or function; `detail` says where and how.
@@ -364,4 +368,4 @@ def lint(data: bytes) -> tuple[Finding, ...]:
         subject = Subject(parse(data))
         return tuple(finding for rule in RULES for finding in rule(subject))
     except (ObjectError, BtfError) as error:
-        return (Finding("unreadable", "object", str(error)),)
+        return (Finding(UNREADABLE, "object", str(error)),)

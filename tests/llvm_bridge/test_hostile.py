@@ -124,6 +124,41 @@ def test_memory_stays_in_proportion() -> None:
     assert peak < 4 * len(data)
 
 
+def _with_info(data: bytes, name: str, info: int | str) -> bytes:
+    """The object whose section `name` has another sh_info: a number, or that of the section of that name."""
+    elf = parse(data)
+    index = elf.section_index(name)
+    number = elf.section_index(info) if isinstance(info, str) else info
+    assert index is not None
+    assert number is not None
+    out = bytearray(data)
+    table = struct.unpack_from("<Q", out, 40)[0]
+    struct.pack_into("<I", out, table + 64 * index + 44, number)
+    return bytes(out)
+
+
+@needs("clang-19")
+@pytest.mark.parametrize("target", ["xdp.frags", ".debug_line", ".BTF"])
+def test_two_relocation_tables_for_one_section_are_refused(target: str) -> None:
+    """Only one of them would be followed; the other one's relocations would go stale."""
+    data = compiled("packets")
+    assert isinstance(read_object(_with_info(data, ".rel.debug_frame", ".debug_frame")), Object)
+    found = read_object(_with_info(data, ".rel.debug_frame", target))
+    assert isinstance(found, Untouched)
+    assert "two tables of relocations" in found.reason
+
+
+@needs("clang-19")
+def test_what_the_lint_cannot_judge_is_not_edited() -> None:
+    """A finding that stands for "cannot be read" in the source must not excuse the same one in the result."""
+    data = compiled("packets")
+    assert exercise(data) == "written"
+    section = next(section for section in parse(data).sections if section.name == ".llvm_addrsig")
+    cut_off = data[: section.offset] + b"\x80" * section.size + data[section.offset + section.size :]
+    assert [finding.rule for finding in lint(cut_off)] == ["unreadable"]
+    assert exercise(cut_off) == "unwritable"
+
+
 @needs("clang-19")
 def test_spoilt_btf_is_an_error_of_its_own() -> None:
     elf = parse(compiled("core"))
