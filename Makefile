@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*.cpp)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint bench bench-size bench-engine corpus corpus-report clean
+.PHONY: demo test lint bench bench-size bench-engine corpus corpus-report fuzz clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -33,12 +33,16 @@ corpus: .venv/ready-test
 corpus-report: .venv/ready-test
 	@$(BIN)/python -m benchmarks.corpus.report --date $$(date +%F) $(CORPUS_ARGS)
 
+fuzz: .venv/ready-test .venv/ready-fuzz
+	@$(BIN)/python -m benchmarks.fuzz_objects $(FUZZ_ARGS)
+
 clean:
 	@rm -rf .venv build demo-out *.egg-info
 
 # What else is ready when this is: `dev` holds `test`, and that holds `demo`.
 HOLDS_demo := demo
 HOLDS_test := demo test
+HOLDS_fuzz := demo fuzz
 HOLDS_dev := demo test dev
 
 # The stamp says that .venv holds the extra and the engine built from the current sources.

@@ -43,7 +43,6 @@ from verifier_model.bpf.btf import Btf, BtfError
 from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, branch_distance, read_slot, row_of
 from verifier_model.bpf.isa import Kind, Row
 
-
 # The rule that stands for all others where the object cannot even be read: it hides what else is wrong.
 UNREADABLE: Final = "unreadable"
 
