@@ -10,11 +10,14 @@ with findings stay there.  The status is 1 when there are findings.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -76,28 +79,43 @@ def make_seeds(folder: Path) -> list[str]:
     return sorted(set(used))
 
 
-def run_shard(folder: Path, number: int, runs: int, seed: int) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A shard's objects by (outcome, reason), and the most memory above that at its start, in bytes."""
+
+    runs: int
+    memory: int
+    counts: Counter[tuple[str, str]]
+
+
+def run_shard(folder: Path, number: int, runs: int, seed: int) -> Result:
     """The results of one shard; a process that dies or hangs is a finding of its own."""
     result = folder / f"shard-{number}.json"
     if result.exists():
-        known: dict[str, object] = json.loads(result.read_text())
-        return known
+        found = json.loads(result.read_text())
+        counts = Counter({(kind, reason): count for kind, reason, count in found["counts"]})
+        return Result(found["runs"], found["memory"], counts)
     command = [sys.executable, "-m", "benchmarks.hostile.shard"]
     command += ["--runs", str(runs), "--seed", str(seed * 1000 + number + 1)]
-    for name in ("seeds", "corpus", "findings"):
+    for name in ("seeds", "findings"):
         (folder / name).mkdir(exist_ok=True)
         command += [f"--{name}", str(folder / name)]
     log = folder / f"shard-{number}.log"
     with log.open("wb") as output:
         try:
             status = subprocess.run(
-                [*command, "--result", str(result)], stdout=output, stderr=output, cwd=ROOT, timeout=SHARD_SECONDS
+                [*command, "--result", str(result)],
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+                timeout=SHARD_SECONDS,
             ).returncode
         except subprocess.TimeoutExpired:
             status = -1
     if result.exists():
         return run_shard(folder, number, runs, seed)
-    return {"runs": 0, "counts": [["finding", f"the process ended with status {status}: {log.name}", 1]], "memory": 0}
+    return Result(0, 0, Counter({("finding", f"the process ended with status {status}: {log.name}"): 1}))
 
 
 def table(counts: Counter[tuple[str, str]]) -> str:
@@ -123,11 +141,14 @@ def replay(path: Path) -> bool:
 @click.command()
 @click.option("--runs", default=100_000, help="damaged objects to try in all")
 @click.option("--shard", "shard_runs", default=5_000, help="how many of them per process")
+@click.option("--workers", default=1, help="how many processes at a time; the outcome does not depend on it")
 @click.option("--seed", default=1, help="start of the random choices")
 @click.option("--folder", type=click.Path(path_type=Path), default=None, help="where to work and to go on")
 @click.option("--date", default="", help="record the figures in docs/corpus.md under this date")
 @click.option("--replay", "replays", multiple=True, type=click.Path(exists=True, path_type=Path), help="try these only")
-def main(runs: int, shard_runs: int, seed: int, folder: Path | None, date: str, replays: tuple[Path, ...]) -> None:
+def main(
+    runs: int, shard_runs: int, workers: int, seed: int, folder: Path | None, date: str, replays: tuple[Path, ...]
+) -> None:
     """Fuzz, count, keep what fails."""
     if replays:
         found_again = [replay(path) for path in replays]
@@ -139,14 +160,16 @@ def main(runs: int, shard_runs: int, seed: int, folder: Path | None, date: str, 
     if not seeds:
         sys.exit("fuzz: no compiler: install the Debian package clang-19")
     counts, done, memory = Counter[tuple[str, str]](), 0, 0
-    for number in range(-(-runs // shard_runs)):
-        found = run_shard(folder, number, min(shard_runs, runs - number * shard_runs), seed)
-        done += int(str(found["runs"]))
-        memory = max(memory, int(str(found["memory"])))
-        for kind, reason, count in found["counts"]:  # type: ignore[attr-defined]
-            counts[kind, reason] += count
-        findings = sum(n for (kind, _), n in counts.items() if kind == "finding")
-        click.echo(f"{done} of {runs} damaged objects, {findings} findings", err=True)
+    sizes = [min(shard_runs, runs - start) for start in range(0, runs, shard_runs)]
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting = [pool.submit(run_shard, folder, number, size, seed) for number, size in enumerate(sizes)]
+        for future in as_completed(waiting):
+            found = future.result()
+            done += found.runs
+            memory = max(memory, found.memory)
+            counts += found.counts
+            findings = sum(n for (kind, _), n in counts.items() if kind == "finding")
+            click.echo(f"{done} of {runs} damaged objects, {findings} findings", err=True)
     commit = first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
     text = (
         f"{done} damaged objects with seed {seed} from {seeds} real ones ({', '.join(compilers)}), commit {commit}; "

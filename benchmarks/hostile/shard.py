@@ -10,6 +10,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import sys
 from collections import Counter
 from hashlib import sha256
@@ -62,6 +63,7 @@ class Shard:
         partial = self.result.with_suffix(".partial")
         partial.write_text(json.dumps(found))
         partial.rename(self.result)
+        shutil.rmtree(self.result.with_suffix(".corpus"), ignore_errors=True)
         sys.stdout.flush()
         os._exit(0)  # libFuzzer has no way to be told that it is enough
 
@@ -86,10 +88,9 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 @click.option("--runs", type=int, required=True)
 @click.option("--seed", type=int, required=True)
 @click.option("--seeds", type=click.Path(path_type=Path), required=True)
-@click.option("--corpus", type=click.Path(path_type=Path), required=True)
 @click.option("--findings", type=click.Path(path_type=Path), required=True)
 @click.option("--result", type=click.Path(path_type=Path), required=True)
-def main(runs: int, seed: int, seeds: Path, corpus: Path, findings: Path, result: Path) -> None:
+def main(runs: int, seed: int, seeds: Path, findings: Path, result: Path) -> None:
     """Fuzz until so many damaged objects have been tried."""
     shard = Shard(runs, seeds, findings, result)
     options = [
@@ -104,6 +105,11 @@ def main(runs: int, seed: int, seeds: Path, corpus: Path, findings: Path, result
         "-verbosity=0",
         f"-artifact_prefix={findings}/stopped-",
     ]
+    # What is worth damaging further is written to the first folder; it is this shard's alone, so that nothing but the
+    # seed decides what is tried.
+    corpus = result.with_suffix(".corpus")
+    shutil.rmtree(corpus, ignore_errors=True)
+    corpus.mkdir()
     atheris.Setup([sys.argv[0], *options, str(corpus), str(seeds)], shard.run, custom_mutator=mutate)
     _bound_memory()
     atheris.Fuzz()
