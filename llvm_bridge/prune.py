@@ -63,6 +63,8 @@ def _renumbered(elf: Elf, index: int, sections: Mapping[int, int], symbols: Mapp
             moved = [Relocation(entry.offset, symbols[entry.symbol], entry.type) for entry in entries]
         except KeyError:
             raise ObjectError(f"{section.name} refers to a section that has to go") from None
+        if section.info not in sections:
+            raise ObjectError(f"{section.name} is about a section that has to go")
         return replace(section, info=sections[section.info]).with_data(relocation_bytes(moved, elf.order))
     if section.type == SHT_LLVM_ADDRSIG:
         indices = (symbols.get(number) for number in uleb_list(section.data))

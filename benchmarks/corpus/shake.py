@@ -101,7 +101,7 @@ def contents(data: bytes) -> dict[str, object]:
         if section.type == elf_file.SHT_REL:
             entries = elf_file.parse_relocations(elf, number)
             found[section.name] = [(e.offset, e.type, _name_of(elf, e.symbol)) for e in entries]
-        elif section.name not in (".symtab", ".llvm_addrsig", ""):
+        elif section.type not in (elf_file.SHT_SYMTAB, elf_file.SHT_LLVM_ADDRSIG) and section.name:
             found[section.name] = section.data
     found["symbols"] = [
         (_name_of(elf, number), s.type, s.binding, s.other, s.value, s.size)
