@@ -152,12 +152,12 @@ def test_two_relocation_tables_for_one_section_are_refused(target: str) -> None:
 @needs("clang-19")
 def test_relocations_of_relocations_do_not_outlive_them() -> None:
     """A table of relocations that go with their section leaves nothing for another one to be about."""
-    elf = parse(_with_info(compiled("packets"), ".rel.debug_frame", ".rel.debug_line"))
-    frame = elf.section_index(".rel.debug_frame")
-    assert frame is not None
-    with pytest.raises(ObjectError, match=r"\.rel\.debug_frame is about a section that has to go"):
+    elf = parse(_with_info(compiled("packets"), ".rel.BTF", ".rel.debug_line"))
+    table = elf.section_index(".rel.BTF")
+    assert table is not None
+    with pytest.raises(ObjectError, match=r"\.rel\.BTF is about a section that has to go"):
         drop_sections(elf, debug_sections(elf))
-    assert drop_sections(elf, debug_sections(elf) | {frame}).section_index(".debug_line") is None
+    assert drop_sections(elf, debug_sections(elf) | {table}).section_index(".debug_line") is None
 
 
 @needs("clang-19")
