@@ -55,6 +55,12 @@ def _plugin(major: int) -> Callable[[], str | None]:
     return lambda: None if path.exists() else f"the pass plugin was not built (Debian package llvm-{major}-dev)"
 
 
+def _release(series: str) -> Callable[[], str | None]:
+    return lambda: (
+        None if platform.release().startswith(f"{series}.") else f"Linux {series} is wanted, not {platform.release()}"
+    )
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "not root"
 
@@ -62,6 +68,7 @@ def _root() -> str | None:
 PROBES: dict[str, Callable[[], str | None]] = {
     "bpf": _bpf,
     "root": _root,
+    "linux-6.18": _release("6.18"),
     "ziglang": _module("ziglang"),
     "libbpf-dev": _file("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
     "llvm-19-dev": _file("/usr/lib/llvm-19/lib/cmake/llvm/LLVMConfig.cmake", "llvm-19-dev"),
