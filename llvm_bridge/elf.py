@@ -36,6 +36,8 @@ SYMBOL_BYTES: Final = 24
 REL_BYTES: Final = 16
 # Longer than any name the kernel can hold (KSYM_NAME_LEN is 512); keeps hostile tables from multiplying one string.
 MAX_NAME_BYTES: Final = 4096
+# Names may share their ends in a string table, but not so that together they are this many times its size.
+MAX_NAME_SHARE: Final = 16
 
 
 class ObjectError(Exception):
@@ -233,11 +235,17 @@ def _parse_symbols(table: Section, sections: tuple[Section, ...], mark: str) -> 
     if not table.size or table.info > table.size // SYMBOL_BYTES:
         raise ObjectError("the symbol table's count of local symbols is wrong")
     symbols = []
+    names: dict[int, str] = {}
+    left = MAX_NAME_SHARE * len(strings.data)
     for name, info, other, section, value, size in struct.iter_unpack(mark + "IBBHQQ", table.data):
         if SHN_UNDEF < section < SHN_LORESERVE and section >= len(sections):
             raise ObjectError("a symbol lies in a section that does not exist")
-        text = string_at(strings.data, name)
-        symbols.append(Symbol(text, name, info & 0xF, info >> 4, other, section, value, size))
+        if name not in names:
+            names[name] = string_at(strings.data, name)
+            left -= len(names[name])
+            if left < 0:
+                raise ObjectError("symbol names overlap out of all proportion")
+        symbols.append(Symbol(names[name], name, info & 0xF, info >> 4, other, section, value, size))
     return tuple(symbols)
 
 

@@ -7,7 +7,7 @@ anybody else alike.  Each rule is a function that yields findings; `RULES` is th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Final
@@ -45,6 +45,7 @@ from verifier_model.bpf.isa import Kind, Row
 
 # The rule that stands for all others where the object cannot even be read: it hides what else is wrong.
 UNREADABLE: Final = "unreadable"
+LONGEST_DETAIL: Final = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +177,12 @@ def _instructions(subject: Subject) -> Iterator[Finding]:
     for index, found in subject.functions.items():
         slots = subject.slots[index]
         relocated = {entry.offset for entry in subject.relocations.get(index, ())}
-        for start, size, name in found:
+        end = subject.elf.sections[index].size
+        stops = [*(start for start, _, _ in found), end][1:]
+        for (start, size, name), stop in zip(found, stops, strict=True):
             at = start
-            while at < min(start + size, subject.elf.sections[index].size):  # a symbol may claim any size
+            # A symbol may claim any size; what two of them claim is judged once.
+            while at < min(start + size, stop, end):
                 slot = slots.get(at)
                 if slot is None:
                     at += SLOT_BYTES
@@ -361,10 +365,17 @@ RULES: Final[tuple[Callable[[Subject], Iterator[Finding]], ...]] = (
 )
 
 
+def _shortened(finding: Finding) -> Finding:
+    """Names of 4096 bytes, quoted in every finding, would multiply the object's size."""
+    return (
+        finding if len(finding.detail) <= LONGEST_DETAIL else replace(finding, detail=finding.detail[:LONGEST_DETAIL])
+    )
+
+
 def lint(data: bytes) -> tuple[Finding, ...]:
     """Everything that is wrong with the object, in the order of the rules; () when nothing is."""
     try:
         subject = Subject(parse(data))
-        return tuple(finding for rule in RULES for finding in rule(subject))
+        return tuple(_shortened(finding) for rule in RULES for finding in rule(subject))
     except (ObjectError, BtfError) as error:
         return (Finding(UNREADABLE, "object", str(error)),)

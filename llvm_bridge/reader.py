@@ -6,7 +6,7 @@ offset in it stays; all its functions are untouchable), a single function is mar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +29,7 @@ from llvm_bridge.elf import (
     Elf,
     ObjectError,
     Relocation,
+    Symbol,
     data_addend,
     parse_relocations,
 )
@@ -89,7 +90,7 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
     elf = elf_file.parse(data)
     _refuse_unknown(elf)
     graph = _graph(elf)
-    bounds = {index: _bounds(elf, index) for index, section in enumerate(elf.sections) if section.is_code}
+    bounds = _all_bounds(elf)
     _make_names_unique(bounds)
     records = read_records(elf, graph, bounds) if graph else NO_RECORDS
     code: dict[int, CodeSection] = {}
@@ -147,12 +148,23 @@ def _graph(elf: Elf) -> Btf | None:
     return None if index is None else btf_graph.parse(elf.sections[index].data, elf.order)
 
 
-def _bounds(elf: Elf, index: int) -> CodeSection:
-    """The functions of a section by their symbols; frozen when these do not tile it."""
+def _all_bounds(elf: Elf) -> dict[int, CodeSection]:
+    """Every code section by its index, in one pass over the symbols."""
+    symbols: dict[int, list[tuple[int, Symbol]]] = {i: [] for i, section in enumerate(elf.sections) if section.is_code}
+    for number, symbol in enumerate(elf.symbols):
+        if symbol.section in symbols:
+            symbols[symbol.section].append((number, symbol))
+    tables = elf.relocation_sections()
+    return {index: _bounds(elf, index, here, tables.get(index)) for index, here in symbols.items()}
+
+
+def _bounds(elf: Elf, index: int, here: Sequence[tuple[int, Symbol]], table: int | None) -> CodeSection:
+    """The functions of a section by the symbols `here`; frozen when these do not tile it.
+
+    `table` is the index of its REL section.
+    """
     section = elf.sections[index]
-    here = [(number, s) for number, s in enumerate(elf.symbols) if s.section == index]
     symbols = sorted((s.value, number, s) for number, s in here if s.type == STT_FUNC)
-    table = elf.relocation_sections().get(index)
     relocations: tuple[Relocation, ...] = parse_relocations(elf, table) if table is not None else ()
     functions = tuple(Placed(s.name, value, s.size, number) for value, number, s in symbols)
     marks = {n: ("", "") for n, s in here if s.type not in (STT_FUNC, STT_SECTION)}
