@@ -106,7 +106,7 @@ def contents(data: bytes) -> dict[str, object]:
     found["symbols"] = [
         (_name_of(elf, number), s.type, s.binding, s.other, s.value, s.size)
         for number, s in enumerate(elf.symbols)
-        if not (s.is_defined and describes_addresses(elf.sections[s.section].name))
+        if not (s.is_defined and describes_addresses(elf.sections[s.section].name.removeprefix(".rel")))
     ]
     return found
 
