@@ -87,9 +87,25 @@ def _write(source: Object, unit: Unit, losses: Counter[str] | None = None) -> tu
         if written.function is None or written.function in kept:
             changed = [old.name for old, new in zip(source.unit.functions, unit.functions, strict=True) if old != new]
             return source.data, {**kept, **dict.fromkeys(changed, written.reason)}
-        kept[written.function] = written.reason
-        unit = unit.with_function(source.unit.function(written.function))
+        for name in sorted(_joined_by_calls(source.unit, written.function)):
+            kept[name] = written.reason
+            unit = unit.with_function(source.unit.function(name))
     return written, kept
+
+
+def _joined_by_calls(unit: Unit, name: str) -> set[str]:
+    """The function and all that calls join to it, however indirectly.
+
+    Facts cross calls of static functions: what was proved of one may rest on how another had been rewritten, so they
+    stay or go together.
+    """
+    from verifier_model.checker.callgraph import callees
+
+    calls = [{function.name, *(callee.name for callee in callees(unit, function))} for function in unit.functions]
+    joined = {name}
+    while more := [group for group in calls if group & joined and not group <= joined]:
+        joined.update(*more)
+    return joined
 
 
 def _kernel_gate(source: Object) -> Callable[[Unit], str | None]:
