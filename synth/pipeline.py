@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from synth import cost
 from synth.composition import reads_no_more
 from synth.door import Door
 from synth.proposers import Proposer, proposers
 from synth.record import FunctionRecord, Record, RewriteRecord
-from synth.rewrite import Rewrite, apply, same_code
+from synth.rewrite import Rewrite, apply
 from synth.settings import Settings
 from verifier_model.bpf.asm import print_function, print_insn
 from verifier_model.bpf.insn import Insn
@@ -144,7 +144,7 @@ class Run:
         order = {block.label: index for index, block in enumerate(self.current.blocks)}
         function, steps = self.current, []
         for rewrite, method in sorted(batch, key=lambda e: (order[e[0].window.label], -e[0].window.start)):
-            function = apply(function, _with_present_records(function, rewrite))
+            function = apply(function, rewrite)
             steps.append(Step(rewrite, method, function))
         return steps
 
@@ -208,15 +208,6 @@ class Run:
             print_function(self.original),
             print_function(self.current),
         )
-
-
-def _with_present_records(function: Function, rewrite: Rewrite) -> Rewrite:
-    """The rewrite with `before` as it stands now: an earlier rewrite of the batch may have handed it a line record."""
-    window = rewrite.window
-    present = function.block(window.label).insns[window.start : window.stop]
-    if not same_code(present, rewrite.before):
-        raise ValueError(f"the window {window} no longer holds the instructions of {rewrite.proposer}")
-    return replace(rewrite, before=present)
 
 
 def _latency(function: Function) -> int:

@@ -37,12 +37,16 @@ class Rewrite:
 
 
 def apply(function: Function, rewrite: Rewrite) -> Function:
-    """The function with the rewrite in place; raises ValueError when the window no longer holds `before`."""
+    """The function with the rewrite in place; raises ValueError when the window no longer holds `before`.
+
+    Line records are taken as they stand now: an earlier rewrite may have handed the window one.
+    """
     block = function.block(rewrite.window.label)
     start, stop = rewrite.window.start, rewrite.window.stop
-    if block.insns[start:stop] != rewrite.before:
+    present = block.insns[start:stop]
+    if not _same_code(present, rewrite.before):
         raise ValueError(f"the window {rewrite.window} no longer holds the instructions of {rewrite.proposer}")
-    middle, pending = carry_records(rewrite.before, rewrite.after)
+    middle, pending = carry_records(present, rewrite.after)
     insns = list(block.insns[:start] + middle + block.insns[stop:])
     function = function.with_block(Block(block.label, tuple(insns)))
     if pending is None:
@@ -86,7 +90,7 @@ def _kept(before: tuple[Insn, ...], after: tuple[Insn, ...]) -> tuple[int, int]:
     return head, tail
 
 
-def same_code(a: tuple[Insn, ...], b: tuple[Insn, ...]) -> bool:
+def _same_code(a: tuple[Insn, ...], b: tuple[Insn, ...]) -> bool:
     """Are these the same instructions, line records apart?"""
     return len(a) == len(b) and all(_same(*pair) for pair in zip(a, b, strict=True))
 
