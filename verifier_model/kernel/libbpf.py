@@ -87,7 +87,7 @@ def is_available() -> bool:
 class LoadOptions:
     """How to load.
 
-    `only`: names of the programs to load, None for all.  `max_entries` overrides sizes of maps by name, and
+    `only`: names of the programs to load, None for all that load by themselves.  `max_entries` overrides sizes of maps by name, and
     `largest_array` cuts arrays down, so that they are quick to fill and read.
     `data`: initial contents of internal maps (".rodata", ".data", ".bss"), by section; shorter contents keep the rest.
     `rewrite`: (program name, relocated instructions) -> instructions, called just before PROG_LOAD; where they change,
@@ -184,6 +184,9 @@ def _prepare_programs(handle: int, options: LoadOptions) -> dict[str, ctypes.Arr
         if options.only is not None and name not in options.only:
             library.bpf_program__set_autoload(program, False)
             continue
+        if options.only is not None:
+            # Programs of sections like SEC("?xdp") are not loaded unless asked for, and these are.
+            library.bpf_program__set_autoload(program, True)
         if library.bpf_program__type(program) == 0:
             # Section names of before libbpf 1.0 (SEC("xdp1")): the type follows from the old, looser rules.
             kind = program_type(library.bpf_program__section_name(program).decode())
