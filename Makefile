@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*.cpp)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint bench bench-size bench-engine corpus corpus-report fuzz clean
+.PHONY: demo test lint bench bench-size bench-engine corpus corpus-report fuzz model-corpus clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -32,6 +32,9 @@ corpus: .venv/ready-test
 
 corpus-report: .venv/ready-test
 	@$(BIN)/python -m benchmarks.corpus.report --date $$(date +%F) $(CORPUS_ARGS)
+
+model-corpus: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.corpus $(CORPUS_ARGS)
 
 fuzz: .venv/ready-test .venv/ready-fuzz
 	@$(BIN)/python -m benchmarks.fuzz_objects $(FUZZ_ARGS)

@@ -1,0 +1,206 @@
+"""`make model-corpus`: the model's verdict beside the running kernel's, for programs of the corpus.
+
+    python -m benchmarks.model.corpus [--sample N --seed S | --all] [--type xdp] [--reason TEXT] [--examples N]
+
+Prints, by program type, how many of the programs that the kernel loads the model accepts, why it refuses the others,
+and every program that the model accepts and the kernel's verifier refuses (a false accept: exit status 1).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import click
+
+from benchmarks.corpus.jobs import objects_folder
+from benchmarks.model.verdicts import KernelVerdicts, is_verifiers, refusal
+from llvm_bridge.object import Untouched
+from llvm_bridge.reader import read_object
+from processes import ChildFailed, in_child
+from verifier_model.bpf.unit import Unit
+from verifier_model.checker import check
+
+OBJECT_SECONDS: Final = 300
+UNREADABLE: Final = "the reader leaves the object untouched"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One program: the kernel's word and the model's.  `cpu`: seconds that the model took.
+
+    `kernel`: "accepted", "refused" (by the verifier) or "not asked" (something in front of it gave up).
+    """
+
+    key: str
+    program: str
+    type: str
+    kernel: str
+    kernel_reason: str
+    verified_insns: int
+    model: bool
+    model_reason: str
+    processed: int
+    slots: int
+    cpu: float
+
+    @property
+    def is_false_accept(self) -> bool:
+        return self.model and self.kernel == "refused"
+
+    @property
+    def is_false_reject(self) -> bool:
+        return not self.model and self.kernel == "accepted"
+
+
+def compare(key: str, verdicts: KernelVerdicts) -> list[Comparison]:
+    """Every main program of one corpus object."""
+    data = (objects_folder() / f"{key}.o").read_bytes()
+    source = read_object(data)
+    if isinstance(source, Untouched):
+        return []
+    unit = source.unit
+    programs = tuple(function.name for function in unit.functions if not function.is_subprogram)
+    words = verdicts.of(data, programs)
+    reports = _model(unit, programs)
+    found = []
+    for name in programs:
+        function, word, report = unit.function(name), words.get(name), reports[name]
+        kernel = "not asked" if word is None or not is_verifiers(word) else "accepted" if word.accepted else "refused"
+        found.append(
+            Comparison(
+                key=key,
+                program=name,
+                type=function.program_type or "none",
+                kernel=kernel,
+                kernel_reason="" if word is None or word.accepted else refusal(word),
+                verified_insns=0 if word is None else word.verified_insns,
+                model=bool(report[0]),
+                model_reason=str(report[1]),
+                processed=int(report[2]),
+                slots=function.slots,
+                cpu=float(report[3]),
+            )
+        )
+    return found
+
+
+Verdict = tuple[bool, str, int, float]
+
+
+def _model(unit: Unit, programs: Sequence[str]) -> dict[str, Verdict]:
+    """The model's word on each program, from a child process: a crash or a hang is a refusal with that reason."""
+
+    def work() -> bytes:
+        found: dict[str, Verdict] = {}
+        for name in programs:
+            start = time.process_time()
+            report = check(unit, unit.function(name))
+            reason = "" if report.rejection is None else report.rejection.reason
+            found[name] = report.accepted, reason, report.processed, time.process_time() - start
+        return json.dumps(found).encode()
+
+    try:
+        return {
+            name: (row[0], row[1], row[2], row[3]) for name, row in json.loads(in_child(work, OBJECT_SECONDS)).items()
+        }
+    except ChildFailed as error:
+        if len(programs) == 1:
+            return {programs[0]: (False, f"no verdict: {error}", 0, 0.0)}
+        return {name: verdict for one in programs for name, verdict in _model(unit, [one]).items()}
+
+
+def corpus_keys() -> list[str]:
+    """All objects of the corpus, in a fixed order."""
+    return sorted(str(path.relative_to(objects_folder()))[:-2] for path in objects_folder().rglob("*.o"))
+
+
+def reason_class(reason: str) -> str:
+    """The reason without registers, numbers and names, so that equal causes count together."""
+    text = re.sub(r"\b[rRwW]\d+\b", "Rn", reason)
+    text = re.sub(r"-?\b(0x[0-9a-fA-F]+|\d+)\b", "N", text)
+    return re.sub(r"[\w.]*\.\w+|(?<=#)\w+", "*", text)[:110]
+
+
+def table(found: Iterable[Comparison]) -> list[str]:
+    """By program type: programs the kernel loads, those of them that the model accepts, per cent."""
+    loaded: Counter[str] = Counter()
+    agreed: Counter[str] = Counter()
+    for one in found:
+        if one.kernel == "accepted":
+            loaded[one.type] += 1
+            agreed[one.type] += one.model
+    rows = [(name, loaded[name], agreed[name]) for name in sorted(loaded, key=lambda name: (-loaded[name], name))]
+    rows.append(("all", loaded.total(), agreed.total()))
+    lines = ["| program type | the kernel loads | the model accepts | of these |", "|---|--:|--:|--:|"]
+    lines += [f"| {name} | {all_} | {good} | {100 * good / max(all_, 1):.1f} % |" for name, all_, good in rows]
+    return lines
+
+
+def reasons(found: Iterable[Comparison], examples: int = 1) -> list[str]:
+    """Why the model refuses programs that the kernel loads: count, reason class, examples."""
+    classes: dict[str, list[Comparison]] = defaultdict(list)
+    for one in found:
+        if one.is_false_reject:
+            classes[reason_class(one.model_reason)].append(one)
+    lines = []
+    for reason, members in sorted(classes.items(), key=lambda item: (-len(item[1]), item[0])):
+        types = Counter(one.type for one in members)
+        shown = ", ".join(f"{name} {count}" for name, count in types.most_common(4))
+        lines.append(f"{len(members):5d}  {reason}  [{shown}]")
+        step = max(len(members) // max(examples, 1), 1)
+        lines += [f"         {one.key} {one.program}: {one.model_reason}" for one in members[::step][:examples]]
+    return lines
+
+
+@click.command()
+@click.option("--sample", default=150, help="so many objects, drawn at random")
+@click.option("--seed", default=1, help="start of the draw")
+@click.option("--all", "everything", is_flag=True, help="every object of the corpus")
+@click.option("--folder", default="", help="only objects whose key contains this")
+@click.option("--type", "only_type", default="", help="only programs of this type")
+@click.option("--reason", default="", help="only false rejects whose reason contains this; lists each")
+@click.option("--examples", default=1, help="examples per reason")
+@click.option("--save", default="", help="write every comparison to this file, one JSON line each")
+def main(
+    sample: int, seed: int, everything: bool, folder: str, only_type: str, reason: str, examples: int, save: str
+) -> None:
+    """Compare and print; exit 1 at a false accept."""
+    keys = [key for key in corpus_keys() if folder in key]
+    if not everything and sample < len(keys):
+        keys = sorted(random.Random(seed).sample(keys, sample))
+    verdicts = KernelVerdicts()
+    found: list[Comparison] = []
+    for key in keys:
+        found += [one for one in compare(key, verdicts) if only_type in ("", one.type)]
+    if save:
+        with open(save, "w") as file:  # noqa: PTH123
+            file.writelines(json.dumps(asdict(one)) + "\n" for one in found)
+    if reason:
+        for one in found:
+            if one.is_false_reject and reason in one.model_reason:
+                print(f"{one.key} {one.program} ({one.type}): {one.model_reason}")
+        return
+    kernel = Counter(one.kernel for one in found)
+    print(
+        f"{len(keys)} objects (seed {seed}), {len(found)} programs: "
+        + ", ".join(f"{kernel[word]} {word}" for word in ("accepted", "refused", "not asked"))
+        + " by the kernel"
+    )
+    print("\n".join(["", *table(found), "", "Why the model refuses what the kernel loads:", *reasons(found, examples)]))
+    wrong = [one for one in found if one.is_false_accept]
+    print(f"\n{len(wrong)} false accepts")
+    for one in wrong:
+        print(f"  {one.key} {one.program} ({one.type}): {one.kernel_reason}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
