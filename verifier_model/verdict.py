@@ -1,13 +1,14 @@
-"""The prover's question and its three answers.  `UNKNOWN` is never success (DESIGN.md, promise 2)."""
+"""The prover's questions and its three answers.  `UNKNOWN` is never success (DESIGN.md, promise 2)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from verifier_model.bpf.demand import Demand
-from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.unit import Function, Unit
+from verifier_model.bpf.demand import ALL_BITS, Demand
+from verifier_model.bpf.insn import Insn, Ref
+from verifier_model.bpf.unit import Block, Function, Unit
 from verifier_model.domains.state import State
 
 
@@ -25,6 +26,81 @@ class Obligation:
     demand: Demand
     unit: Unit
     function: Function
+
+
+@dataclass(frozen=True, slots=True)
+class RegionObligation:
+    """Does one acyclic piece of a function refine another, from every state that satisfies `entry`?
+
+    `before` and `after` are blocks in layout order; each region is entered at its first block, and its last block falls
+    through to `next_label` ("" when it cannot).  A branch to a label outside of the region's own blocks is an exit of
+    the region; `demands` says for each exit what is looked at behind it (a missing one demands everything).
+    """
+
+    before: tuple[Block, ...]
+    after: tuple[Block, ...]
+    next_label: str
+    entry: State
+    demands: Mapping[str, Demand]
+    unit: Unit
+    function: Function
+
+
+@dataclass(frozen=True, slots=True)
+class InRegister:
+    """The bits of register `number` (0 to 9) that `bits` masks."""
+
+    number: int
+    bits: int = ALL_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class OnStack:
+    """Eight bytes of the function's own frame; `off` from r10 in bytes, negative, a multiple of 8."""
+
+    off: int
+
+
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """What `after` holds in one place equals what `before` holds in another, or a number, or a symbol's address.
+
+    In a register `after`, only the bits of its mask; a mask in `before` is not looked at.  A symbol means what a wide
+    load of it gives.
+    """
+
+    after: InRegister | OnStack
+    before: InRegister | OnStack | int | Ref
+
+
+@dataclass(frozen=True, slots=True)
+class CutPoint:
+    """What a proposer believes whenever `before` stands at the start of one block and `after` at that of another.
+
+    `equalities` relate what the two hold there.  Bytes of the frame (negative offsets from r10) are the same in both,
+    except where `unlike` or an equality says otherwise.  Nothing is said of any other register.
+    """
+
+    before: str
+    after: str
+    equalities: tuple[Equality, ...]
+    unlike: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionObligation:
+    """Does the whole function `after` refine `before`?  Both start in one and the same state.
+
+    `cuts` pairs program points; each cycle of either program that the prover cannot run to its end must pass one.  A
+    label may be in several pairs.  The prover believes none of it: from each pair every way leads to a pair where what
+    is believed holds again, or to an exit.  `unit` holds `before`; calls of equal names count as equal callees, which
+    must be proved in their turn.
+    """
+
+    before: Function
+    after: Function
+    unit: Unit
+    cuts: tuple[CutPoint, ...] = ()
 
 
 class Status(Enum):
