@@ -111,6 +111,7 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
         byte_order=elf.order,
         cpu_level=cpu_level or _level(functions),
         license=_license(elf),
+        types=graph,
     )
     return Object(
         data,
@@ -237,9 +238,9 @@ def _function(elf: Elf, section: CodeSection, placed: Placed, blocks: tuple[Bloc
     symbol = elf.symbols[placed.symbol]
     is_local = symbol.binding == STB_LOCAL
     is_subprogram = section.name == ".text" or is_local
-    prototype = None
+    prototype, type_id = None, 0
     if graph is not None:
-        type_id = placed.type_record[0] if placed.type_record else graph.function(symbol.name)
+        type_id = (placed.type_record[0] if placed.type_record else graph.function(symbol.name)) or 0
         prototype = graph.prototype(type_id) if type_id else None
         if prototype is not None and type_id and graph.types[type_id].linkage == LINKAGE_STATIC:
             is_local = True
@@ -257,6 +258,7 @@ def _function(elf: Elf, section: CodeSection, placed: Placed, blocks: tuple[Bloc
         argument_count=prototype.arguments if prototype and is_subprogram and not is_local else None,
         returns_void=bool(prototype and prototype.returns_void),
         untouchable=reason,
+        type_id=type_id if prototype is not None else 0,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from verifier_model.bpf.btf import Btf
 from verifier_model.bpf.insn import ByteOrder, Insn
 
 
@@ -52,7 +53,8 @@ class Function:
     `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp", "sched_cls",
     "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None
     when unknown.  `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why
-    nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.
+    nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.  `type_id`
+    is the function's FUNC in the unit's `types`, 0 without one.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Function:
     returns_void: bool = False
     untouchable: str | None = None
     accesses: AccessFacts | None = None
+    type_id: int = 0
 
     @property
     def slots(self) -> int:
@@ -112,7 +115,9 @@ class DataSection:
 class Unit:
     """Everything of one object that optimisation may look at.
 
-    `cpu_level` (1 to 4) is the highest instruction level that may be emitted.
+    `cpu_level` (1 to 4) is the highest instruction level that may be emitted.  `types` is the object's own BTF.
+    `kernel_types` is the BTF of the one kernel that the unit was patched for (`contracts.relocation`), None as long as it
+    is meant for any: only the check of acceptance ever sees a patched unit, nothing of it is written.
     """
 
     functions: tuple[Function, ...]
@@ -121,6 +126,8 @@ class Unit:
     byte_order: ByteOrder = "little"
     cpu_level: int = 1
     license: str = ""
+    types: Btf | None = field(default=None, compare=False, repr=False)
+    kernel_types: Btf | None = field(default=None, compare=False, repr=False)
 
     def function(self, name: str) -> Function:
         for function in self.functions:
