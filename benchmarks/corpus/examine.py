@@ -6,14 +6,16 @@ object fails the same way, or a part was left as it was, for the reason given.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import random
 import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -100,38 +102,43 @@ def _taken_out(source: Object, shaken: Shaken, rng: random.Random) -> Iterator[F
 
 
 def _tools(before: bytes, after: bytes) -> Iterator[Finding]:
-    """bpftool's linker three times, its skeletons, and LLVM's stripping tools; clang's object is the yardstick."""
+    """What bpftool and LLVM's tools say about our object; clang's own is the yardstick where one complains."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-        bpftool = shutil.which("bpftool", path=path) or "bpftool"
-        theirs, ours = _use(bpftool, before, folder / "clang"), _use(bpftool, after, folder / "k2")
-        for check, word in ours.items():
-            if word != OK and theirs[check] != OK:
-                word = f"clang's object, too: {theirs[check]}"
+        theirs, ours = Path(name) / "clang", Path(name) / "k2"
+        for folder, data in ((theirs, before), (ours, after)):
+            folder.mkdir()
+            (folder / "0.o").write_bytes(data)
+        for check, ask in _TOOLS.items():
+            word = ask(ours)
+            if word != OK and (their_word := ask(theirs)) != OK:
+                word = f"clang's object, too: {their_word}"
             yield Finding(check, word)
 
 
-def _use(bpftool: str, data: bytes, folder: Path) -> dict[str, str]:
-    folder.mkdir()
-    files = [folder / f"{number}.o" for number in range(4)]
-    files[0].write_bytes(data)
-    linked = OK
+@cache
+def _tool(name: str) -> str:
+    """The path of a tool, LLVM 19's where there are several."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    return shutil.which(f"{name}-19", path=path) or shutil.which(name, path=path) or name
+
+
+def _linked_three_times(folder: Path) -> str:
+    files = [str(folder / f"{number}.o") for number in range(4)]
     for before, after in pairwise(files):
-        linked = linked if linked != OK else _run([bpftool, "gen", "object", str(after), str(before)])
-    if linked == OK and files[2].read_bytes() != files[3].read_bytes():
-        linked = "the second and the third output differ"
-    skeleton = _run([bpftool, "gen", "skeleton", str(files[0]), "name", "corpus"])
-    strip = shutil.which("llvm-strip-19") or "llvm-strip"
-    dump = shutil.which("llvm-dwarfdump-19") or "llvm-dwarfdump"
-    copy = shutil.which("llvm-objcopy-19") or "llvm-objcopy"
-    return {
-        "bpftool gen object, three times": linked,
-        "bpftool gen skeleton": skeleton,
-        "llvm-dwarfdump --verify": _run([dump, "--verify", "--quiet", str(files[0])]),
-        "llvm-strip -g": _run([strip, "-g", str(files[0]), "-o", str(folder / "stripped.o")]),
-        "llvm-objcopy --strip-debug": _run([copy, "--strip-debug", str(files[0]), str(folder / "copied.o")]),
-    }
+        if (word := _run([_tool("bpftool"), "gen", "object", after, before])) != OK:
+            return word
+    return OK if filecmp.cmp(files[2], files[3], shallow=False) else "the second and the third output differ"
+
+
+_TOOLS: Final[dict[str, Callable[[Path], str]]] = {
+    "bpftool gen object, three times": _linked_three_times,
+    "bpftool gen skeleton": lambda at: _run([_tool("bpftool"), "gen", "skeleton", f"{at}/0.o", "name", "corpus"]),
+    "llvm-dwarfdump --verify": lambda at: _run([_tool("llvm-dwarfdump"), "--verify", "--quiet", f"{at}/0.o"]),
+    "llvm-strip -g": lambda at: _run([_tool("llvm-strip"), "-g", f"{at}/0.o", "-o", f"{at}/stripped.o"]),
+    "llvm-objcopy --strip-debug": lambda at: _run(
+        [_tool("llvm-objcopy"), "--strip-debug", f"{at}/0.o", f"{at}/copied.o"]
+    ),
+}
 
 
 def _run(command: list[str]) -> str:

@@ -2,19 +2,25 @@
 
     python -m benchmarks.corpus.report --date 2026-01-31 [--sample N --seed S] [--no-tools] [--no-kernel] [--again]
 
-Each object is examined in a process of its own, bounded in time and memory.  Answers are kept as they come
-(results.jsonl in the cache folder), so a stopped run goes on; --again forgets them.
+Objects are examined two at a time, each in a process of its own, bounded in time and memory.  Objects of the same bytes
+(one code at several CPU levels) are one question, whose random choices follow from the bytes, and are examined once.
+Answers are kept by those bytes' hash as they come (answers.jsonl in the cache folder), so a stopped run goes on;
+--again forgets them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import multiprocessing
 import random
+import re
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -33,17 +39,39 @@ from verifier_model.kernel.libbpf import is_available
 DOCUMENT: Final = ROOT / "docs" / "corpus.md"
 OBJECT_SECONDS: Final = 300
 OBJECT_BYTES: Final = 2 << 30
+WORKERS: Final = 2
+UNFINISHED: Final = "examine"  # the check that fails when an examination does not end; it is tried again
 
 
-def results_path() -> Path:
-    return cache_folder() / "results.jsonl"
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How objects are examined."""
+
+    seed: int
+    with_tools: bool
+    with_kernel: bool
 
 
-def known_results() -> dict[str, list[Finding]]:
-    path = results_path()
+def answers_path() -> Path:
+    return cache_folder() / "answers.jsonl"
+
+
+def known_answers() -> dict[str, list[Finding]]:
+    """Findings by the hash of the object's bytes; those that were not finished are no answers."""
+    path = answers_path()
     lines = path.read_text().splitlines() if path.exists() else []
     parsed = (json.loads(line) for line in lines if line.endswith("]"))
-    return {key: [Finding(*finding) for finding in findings] for key, findings in parsed}
+    known = {digest: [Finding(*finding) for finding in findings] for digest, findings in parsed}
+    return {digest: findings for digest, findings in known.items() if all(f.check != UNFINISHED for f in findings)}
+
+
+def digests(keys: Iterable[str]) -> dict[str, str]:
+    """The hash of each object's bytes."""
+    return {key: hashlib.sha256(object_path(key).read_bytes()).hexdigest() for key in keys}
+
+
+def object_path(key: str) -> Path:
+    return objects_folder() / f"{key}.o"
 
 
 def select(keys: Sequence[str], sample: int, seed: int) -> list[str]:
@@ -53,19 +81,30 @@ def select(keys: Sequence[str], sample: int, seed: int) -> list[str]:
     return sorted(random.Random(seed).sample(keys, sample))
 
 
-def examined(key: str, seed: int, with_tools: bool, with_kernel: bool) -> list[Finding]:
+def examined(key: str, digest: str, request: Request) -> list[Finding]:
     """The findings about one object; a crash, a hang or too much memory is a finding, too."""
-    data = (objects_folder() / f"{key}.o").read_bytes()
+    data = object_path(key).read_bytes()
 
     def work() -> bytes:
         resource.setrlimit(resource.RLIMIT_AS, (OBJECT_BYTES, OBJECT_BYTES))
-        found = examine(data, f"{seed}:{key}", with_tools, with_kernel)
+        found = examine(data, f"{request.seed}:{digest}", request.with_tools, request.with_kernel)
         return json.dumps([astuple(finding) for finding in found]).encode()
 
     try:
         return [Finding(*finding) for finding in json.loads(in_child(work, OBJECT_SECONDS))]
     except ChildFailed as error:
-        return [Finding("examine", str(error).strip().splitlines()[-1])]
+        return [Finding(UNFINISHED, str(error).strip().splitlines()[-1])]
+
+
+def ask(first: Mapping[str, str], request: Request) -> Iterator[tuple[str, list[Finding]]]:
+    """(hash, findings) of each object as they are done; `first` names one object of each hash."""
+    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as pool:
+        waiting = {pool.submit(examined, key, digest, request): digest for digest, key in first.items()}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def tally(results: Mapping[str, Iterable[Finding]]) -> dict[str, Counter[str]]:
@@ -77,13 +116,21 @@ def tally(results: Mapping[str, Iterable[Finding]]) -> dict[str, Counter[str]]:
     return counts
 
 
-def markdown(results: Mapping[str, Sequence[Finding]], source: Mapping[str, object], seed: int) -> str:
-    """The report as it stands in docs/corpus.md."""
+def general(word: str) -> str:
+    """The word without names and numbers of one object, so that equal reasons are counted together."""
+    return re.sub(r"'[^']*'", "'...'", re.sub(r"([\[(])\d+([\])])", r"\1N\2", word)).replace("|", "/")
+
+
+def markdown(
+    results: Mapping[str, Sequence[Finding]], files: int, source: Mapping[str, object], request: Request
+) -> str:
+    """The report as it stands in docs/corpus.md; `files` counts the different ones among the objects."""
     manifest = json.loads(manifest_path().read_text())
-    reasons = Counter(manifest["failed"].values())
+    reasons = Counter(general(reason) for reason in manifest["failed"].values())
     lines = [
-        f"Examined {len(results)} objects on {source['date']} with seed {seed}, kernel {source['kernel']}, "
-        f"commit {source['commit']}. The corpus: {len(manifest['compiled'])} objects compiled, "
+        f"Examined {len(results)} objects on {source['date']} with seed {request.seed}, kernel {source['kernel']}, "
+        f"commit {source['commit']}. They are {files} different files; objects of the same bytes are the same question "
+        f"and were examined once, but count each. The corpus: {len(manifest['compiled'])} objects compiled, "
         f"{len(manifest['failed'])} sources do not compile, {manifest['not tried']} of {manifest['jobs']} not tried.",
         "",
         *(f"* {name}: {version}" for name, version in manifest["sources"].items()),
@@ -95,8 +142,11 @@ def markdown(results: Mapping[str, Sequence[Finding]], source: Mapping[str, obje
         "|---|---|--:|",
     ]
     for check, words in tally(results).items():
-        ordered = sorted(words.items(), key=lambda item: (item[0] != OK, -item[1], item[0]))
-        lines += [f"| {check} | {word.replace('|', '/')} | {count} |" for word, count in ordered]
+        merged = Counter[str]()
+        for word, count in words.items():
+            merged[general(word)] += count
+        ordered = sorted(merged.items(), key=lambda item: (item[0] != OK, -item[1], item[0]))
+        lines += [f"| {check} | {word} | {count} |" for word, count in ordered]
     lines += [
         "",
         "Why sources do not compile (the twenty most frequent reasons):",
@@ -104,7 +154,7 @@ def markdown(results: Mapping[str, Sequence[Finding]], source: Mapping[str, obje
         "| count | reason |",
         "|--:|---|",
     ]
-    lines += [f"| {count} | {reason.replace('|', '/')} |" for reason, count in reasons.most_common(20)]
+    lines += [f"| {count} | {reason} |" for reason, count in reasons.most_common(20)]
     return "\n".join(lines)
 
 
@@ -119,24 +169,25 @@ def markdown(results: Mapping[str, Sequence[Finding]], source: Mapping[str, obje
 def main(date: str, sample: int, seed: int, tools: bool, kernel: bool, again: bool, known: bool) -> None:
     """Examine, count, print; exit 1 when an object shows a fault of ours."""
     if again:
-        results_path().unlink(missing_ok=True)
-    everything = sorted(str(p.relative_to(objects_folder()))[:-2] for p in objects_folder().rglob("*.o"))
-    results = known_results()
-    chosen = sorted(results) if known else select(everything, sample, seed)
-    ask_kernel = kernel and is_available()
-    left = [key for key in chosen if key not in results]
+        answers_path().unlink(missing_ok=True)
+    everything = sorted(str(p.relative_to(objects_folder()))[:-2] for p in objects_folder().glob("*/*/*/*/*.o"))
+    chosen = select(everything, sample, seed)
+    hashes, answers = digests(chosen), known_answers()
+    request = Request(seed, tools, kernel and is_available())
+    first = {digest: key for key, digest in reversed(hashes.items()) if digest not in answers}
     columns = (TextColumn("examining"), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns) as progress, results_path().open("a") as file:
-        task = progress.add_task("", total=len(left))
-        for key in left:
-            results[key] = examined(key, seed, tools, ask_kernel)
-            file.write(json.dumps([key, [astuple(finding) for finding in results[key]]]) + "\n")
+    with Progress(*columns) as progress, answers_path().open("a") as file:
+        task = progress.add_task("", total=len(first))
+        for digest, findings in ask({} if known else first, request):
+            answers[digest] = findings
+            file.write(json.dumps([digest, [astuple(finding) for finding in findings]]) + "\n")
             file.flush()
-            progress.update(task, advance=1, description=key)
-    answers = {key: results[key] for key in chosen}
-    text = markdown(answers, provenance(date, list(compilers().values())), seed)
+            progress.update(task, advance=1, description=first[digest])
+    results = {key: answers[digest] for key, digest in hashes.items() if digest in answers}
+    files = len({hashes[key] for key in results})
+    text = markdown(results, files, provenance(date, list(compilers().values())), request)
     click.echo(text)
-    faults = [(key, f) for key, findings in answers.items() for f in findings if f.is_fault]
+    faults = [(key, f) for key, findings in results.items() for f in findings if f.is_fault]
     for key, finding in faults:
         click.echo(f"{key}: {finding.check}: {finding.word}", err=True)
     replace_section(DOCUMENT, "corpus", text)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import random
 import struct
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks.corpus import build, lz4
+from benchmarks.corpus import build, lz4, report
 from benchmarks.corpus.examine import Finding, _compare, examine
 from benchmarks.corpus.jobs import Job, objects_folder
 from benchmarks.corpus.loaded import Fate, _numbered
@@ -94,6 +96,49 @@ def test_a_run_goes_on_where_the_last_one_stopped(cache: Path) -> None:
 def test_a_line_cut_short_by_a_kill_is_not_read(cache: Path) -> None:
     build.failures_path().write_text('["a", "why"]\n["b", "wh')
     assert build.known_failures() == {"a": "why"}
+
+
+def test_a_compiler_that_took_too_long_is_asked_again(cache: Path) -> None:
+    slow = f"clang-19 {build.TOO_LONG} 120 s"
+    build.failures_path().write_text(f'["a", "why"]\n["b", "{slow}"]\n')
+    assert build.known_failures() == {"a": "why"}
+
+
+@pytest.mark.needs("clang-19", "libbpf-dev")
+def test_objects_of_the_same_bytes_are_examined_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = cache / "corpus.md"
+    document.write_text("<!-- corpus -->\n<!-- end of corpus -->\n")
+    monkeypatch.setattr(report, "DOCUMENT", document)
+    empty: dict[str, dict[str, str]] = {name: {} for name in ("sources", "types", "kernel headers", "compilers")}
+    manifest = {**empty, "compiled": ["a", "b", "c"], "failed": {}, "not tried": 0, "jobs": 3}
+    build.manifest_path().write_text(json.dumps(manifest))
+    for level, data in (("v1", compiled("packets")), ("v2", compiled("packets")), ("v3", b"\x7fELF")):
+        report.object_path(f"6.1/selftests/clang-19/{level}/x").parent.mkdir(parents=True)
+        report.object_path(f"6.1/selftests/clang-19/{level}/x").write_bytes(data)
+    arguments = ["--date", "2026-11-23", "--no-tools", "--no-kernel"]
+    done = CliRunner().invoke(report.main, arguments)
+    assert (done.exit_code, done.exception and repr(done.exception)) == (0, None)
+    assert len(report.answers_path().read_text().splitlines()) == 2
+    text = document.read_text()
+    assert "Examined 3 objects" in text
+    assert "2 different files" in text
+    assert "| read | ok | 2 |" in text
+    assert "| read | kept: not an ELF64 relocatable BPF object | 1 |" in text
+    before = report.answers_path().read_bytes()
+    assert CliRunner().invoke(report.main, arguments).exit_code == 0
+    assert report.answers_path().read_bytes() == before
+
+
+def test_an_examination_that_did_not_end_is_no_answer(cache: Path) -> None:
+    lines = [["a", [["read", "ok", 1]]], ["b", [[report.UNFINISHED, "the optimiser took more than 300 s", 1]]]]
+    report.answers_path().write_text("".join(json.dumps(line) + "\n" for line in lines) + '["c", [["re')
+    assert report.known_answers() == {"a": [Finding("read", "ok")]}
+
+
+def test_reasons_are_counted_without_names_and_numbers() -> None:
+    assert report.general("extern 'rx' [52] section: -2") == report.general("extern 'my' [7] section: -2")
+    assert report.general("skipping section(19) .bss") == "skipping section(N) .bss"
+    assert report.general("relocation type 4 on jeq_k") != report.general("relocation type 1 on jeq_k")
 
 
 def test_a_sample_is_drawn_by_its_seed() -> None:
