@@ -24,6 +24,7 @@ from verifier_model.prover.replay import confirms
 from verifier_model.prover.run import Run
 from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.smt_algebra import Query
+from verifier_model.prover.smtlib_text import script
 from verifier_model.prover.start import describe, value_of
 from verifier_model.prover.terms import Term, Terms, mask
 from verifier_model.verdict import Counterexample, Obligation, Status, Verdict
@@ -44,9 +45,19 @@ def smtlib(obligation: Obligation, limits: Limits = DEFAULT) -> str:
 
     Raises ValueError when there is no such query, because the prover cannot model the two programs event by event.
     """
+    return scripts(obligation, limits)[0]
+
+
+def scripts(obligation: Obligation, limits: Limits = DEFAULT) -> tuple[str, str]:
+    """The query of `smtlib`, and the same without its goal: "sat" says that the assumptions can be met.
+
+    Raises ValueError as `smtlib` does.
+    """
     try:
         problem = encode(obligation, Entry(Terms(), obligation.entry), limits)
-        return _query(problem, problem.checks, limits).smtlib()
+        query = _query(problem, problem.checks, limits)
+        assumptions = [*query.assumptions, *query.same_bytes()]
+        return script(assumptions, query.goals), script(assumptions, None)
     except (TooHardError, DifferentShapeError) as error:
         raise ValueError(str(error)) from error
 

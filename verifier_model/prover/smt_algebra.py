@@ -40,7 +40,7 @@ class Query:
     def solver(self) -> z3.Solver:
         """A fresh solver that holds the query; raises TooHardError when memory needs too many case distinctions."""
         solver = z3.SolverFor("QF_BV", ctx=self.context)
-        for term in [*self.assumptions, *self._same_bytes()]:
+        for term in [*self.assumptions, *self.same_bytes()]:
             solver.add(self._is_true(term))
         solver.add(z3.Or([self._is_true(goal) for goal in self.goals] + [z3.BoolVal(False, self.context)]))
         return solver
@@ -48,7 +48,7 @@ class Query:
     def _is_true(self, term: Term) -> Any:
         return self.lower(term) == z3.BitVecVal(1, 1, self.context)
 
-    def _same_bytes(self) -> list[Term]:
+    def same_bytes(self) -> list[Term]:
         """Equal addresses in one region hold equal bytes, for every pair that the query mentions.
 
         Nodes are unique, so two bytes of one base have different offsets and hence different addresses.
@@ -127,10 +127,6 @@ class Query:
         variables = {term.id: value(term) for term in self._nodes if term.op == "var"}
         memory = {(term.data, value(term.args[0])): value(term) for term in self._nodes if term.op == "init"}
         return Model(variables, memory)
-
-    def smtlib(self) -> str:
-        """The query as SMT-LIB 2 text; "unsat" means that no state tells the two programs apart."""
-        return "(set-logic QF_BV)\n" + str(self.solver().sexpr()) + "(check-sat)\n"
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
