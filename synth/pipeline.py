@@ -35,11 +35,19 @@ MOST_BANS = 12
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rewrite in the order of application, the function after it, and how it was proved."""
+    """One rewrite in the order of application, the function after it, and how it was proved.
+
+    `basis` counts the steps of the function before its batch: the facts that it was proved under held there.
+    """
 
     rewrite: Rewrite
     method: str
     function: Function
+    basis: int
+
+
+Journal = dict[str, tuple[Step, ...]]
+"""The steps of each function that was changed, by its name."""
 
 
 @dataclass(slots=True)
@@ -145,7 +153,7 @@ class Run:
         function, steps = self.current, []
         for rewrite, method in sorted(batch, key=lambda e: (order[e[0].window.label], -e[0].window.start)):
             function = apply(function, rewrite)
-            steps.append(Step(rewrite, method, function))
+            steps.append(Step(rewrite, method, function, len(self.steps)))
         return steps
 
     def _culprit(self, steps: list[Step]) -> int | None:
@@ -214,11 +222,13 @@ def _latency(function: Function) -> int:
     return cost.latency(insn for _, insn in function.insns())
 
 
-def optimise(unit: Unit, settings: Settings, gate: Gate | None = None) -> tuple[Unit, Record]:
+def optimise(
+    unit: Unit, settings: Settings, gate: Gate | None = None, journal: Journal | None = None
+) -> tuple[Unit, Record]:
     """The unit with every function rewritten as far as proof, check and gate allow, and the record of it.
 
     `gate` is asked about the unit as it came and after each batch; a batch that it refuses is bisected.  A function
-    that nobody may touch, or for which nothing was found, comes back as the very same value.
+    that nobody may touch, or for which nothing was found, comes back as the very same value.  `journal` is filled in.
     """
     refusal = gate(unit) if gate is not None else None
     runs: list[Run] = []
@@ -232,6 +242,8 @@ def optimise(unit: Unit, settings: Settings, gate: Gate | None = None) -> tuple[
         numbered += len(run.steps) + run.passed_over
         runs.append(run)
         unit = unit.with_function(run.current)
+        if journal is not None and run.steps:
+            journal[function.name] = tuple(run.steps)
     records, number = [], 1
     for run in runs:
         records.append(run.record(number))
