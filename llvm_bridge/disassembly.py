@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llvm_bridge.elf import ObjectError, Relocation
 from llvm_bridge.object import CodeSection, Placed
 from llvm_bridge.references import References, call_target
+from llvm_bridge.slots import slot_at
 from verifier_model.bpf.insn import (
+    NO_ORIGIN,
     SLOT_BYTES,
     ByteOffset,
     ByteOrder,
@@ -22,11 +24,11 @@ from verifier_model.bpf.insn import (
     LineRecord,
     Origin,
     RawSlot,
+    Ref,
     branch_distance,
     decode_slot,
     label,
     read_slot,
-    row_of,
 )
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Block
@@ -78,10 +80,10 @@ def _decode(placed: Placed, around: Surroundings) -> tuple[dict[int, Insn], dict
     insns: dict[int, Insn] = {}
     targets: dict[int, int] = {}
     slot, total = 0, placed.size // SLOT_BYTES
+    lines, cores = around.records.lines, around.records.cores
     while slot < total:
         at = placed.start + slot * SLOT_BYTES
-        raw = read_slot(around.data, ByteOffset(at), around.order)
-        row = row_of(raw)
+        raw, row = slot_at(around.data, at, around.order)
         if isinstance(row, str):
             raise ObjectError(f"{placed.name}, instruction {slot}: {row}")
         high = None
@@ -92,29 +94,28 @@ def _decode(placed: Placed, around: Surroundings) -> tuple[dict[int, Insn], dict
             if high != RawSlot(0, 0, 0, 0, high.imm) or at + SLOT_BYTES in around.relocations or raw.off:
                 raise ObjectError(f"{placed.name}, instruction {slot}: the second half of a wide load is odd")
         insn = decode_slot(raw, row, high)
+        ref = _reference(insn, at, raw, high, around)
+        imm = insn.imm if ref is None else 0
         if "target" in row.uses:
             if row.kind is not Kind.BRANCH and raw.imm and row.name != "gotol":
                 raise ObjectError(f"{placed.name}, instruction {slot}: a jump with an immediate")
             targets[slot] = slot + 1 + branch_distance(raw, row)
-            insn = replace(insn, ref=label(block_label(targets[slot])))
-        insns[slot] = _with_origin(_with_reference(insn, at, raw, high, around), at, around.records)
+            ref = label(block_label(targets[slot])) if ref is None else ref
+        line, core = lines.get(at), cores.get(at, ())
+        origin = Origin(line, core) if line or core else NO_ORIGIN
+        insns[slot] = Insn(row, insn.dst, insn.src, insn.off, imm, ref, origin)
         slot += row.slots
     return insns, targets
 
 
-def _with_reference(insn: Insn, at: int, raw: RawSlot, high: RawSlot | None, around: Surroundings) -> Insn:
+def _reference(insn: Insn, at: int, raw: RawSlot, high: RawSlot | None, around: Surroundings) -> Ref | None:
+    """What the operand of a relocated instruction or of a call inside the section names."""
     entry = around.relocations.get(at)
     if entry is not None:
-        return replace(insn, imm=0, ref=around.names.of_relocation(entry, insn.row, raw, high))
+        return around.names.of_relocation(entry, insn.row, raw, high)
     if insn.row.name == "call_local":
-        target = at + call_target(raw.imm)
-        return replace(insn, imm=0, ref=around.names.function(around.section.index, target, -1, -1))
-    return insn
-
-
-def _with_origin(insn: Insn, at: int, records: Records) -> Insn:
-    line, core = records.lines.get(at), records.cores.get(at, ())
-    return replace(insn, origin=Origin(line, core)) if line or core else insn
+        return around.names.function(around.section.index, at + call_target(raw.imm), -1, -1)
+    return None
 
 
 def _blocks(insns: Mapping[int, Insn], targets: Mapping[int, int], leaders: set[int]) -> tuple[Block, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llvm_bridge.elf import STT_SECTION
 from llvm_bridge.object import CodeSection, Object, Placed
@@ -39,6 +39,7 @@ class Layout:
     sizes: Mapping[int, int]
     old_labels: Mapping[str, tuple[str, ...]]
     changed: frozenset[str]
+    _slots: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def is_moved(self) -> bool:
@@ -72,12 +73,14 @@ class Layout:
 
     def _block_slot(self, name: str, label: str) -> int:
         """The slot of a block, or of the next old block that still exists, or the function's end."""
-        place = self.places[name]
-        labels = self.old_labels[name]
-        for candidate in labels[labels.index(label) :]:
-            if candidate in place.blocks:
-                return place.blocks[candidate]
-        return place.size // SLOT_BYTES
+        found = self._slots.get(name)
+        if found is None:
+            place = self.places[name]
+            slot, found = place.size // SLOT_BYTES, {}
+            for old in reversed(self.old_labels[name]):
+                slot = found[old] = place.blocks.get(old, slot)
+            self._slots[name] = found
+        return found[label]
 
 
 def plan(source: Object, functions: Mapping[str, Function], changed: frozenset[str]) -> Layout:

@@ -38,9 +38,10 @@ from llvm_bridge.elf import (
 )
 from llvm_bridge.prune import uleb_list
 from llvm_bridge.references import call_target
+from llvm_bridge.slots import slot_at
 from verifier_model.bpf import btf as btf_graph
 from verifier_model.bpf.btf import Btf, BtfError
-from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, branch_distance, read_slot, row_of
+from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, branch_distance, read_slot
 from verifier_model.bpf.isa import Kind, Row
 
 # The rule that stands for all others where the object cannot even be read: it hides what else is wrong.
@@ -105,8 +106,7 @@ class Subject:
         found: dict[int, Slot | None] = {}
         at = 0
         while at + SLOT_BYTES <= len(data):
-            raw = read_slot(data, ByteOffset(at), self.elf.order)
-            row = row_of(raw)
+            raw, row = slot_at(data, at, self.elf.order)
             if isinstance(row, str):
                 found[at] = None
                 at += SLOT_BYTES

@@ -18,7 +18,7 @@ casts) or `fixed_src` (kinds of call and of wide load).  A field that a row neit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final
 
@@ -82,6 +82,7 @@ class Row:
     `width` is in bits: of the operands for ALU, branches and atomics, of the access for loads and stores, of the
     swapped part for byte swaps.  `uses` names the operand fields that are free: a subset of "dst src off imm target".
     `slots` counts 8-byte slots.  `sign` marks sign-extending loads.  `fetch` marks atomics that return the old value.
+    `is_block_end`: control leaves the straight line here (a call returns and is not an end).
     """
 
     name: str
@@ -100,16 +101,15 @@ class Row:
     fixed_imm: int | None = None
     sign: bool = False
     fetch: bool = False
+    is_block_end: bool = field(init=False, repr=False, compare=False, default=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_block_end", self.kind in BLOCK_ENDS)
 
     @property
     def size(self) -> int:
         """Bytes touched in memory by a load, store or atomic."""
         return self.width // 8
-
-    @property
-    def is_block_end(self) -> bool:
-        """Does control leave the straight line here (a call returns and is not an end)?"""
-        return self.kind in BLOCK_ENDS
 
     @property
     def is_memory_access(self) -> bool:
