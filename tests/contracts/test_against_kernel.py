@@ -10,7 +10,6 @@ from verifier_model.bpf.insn import Insn, SlotOffset, encode, make
 from verifier_model.contracts.helpers import BY_NAME, HELPERS, ArgumentKind, Helper
 from verifier_model.contracts.maps import BY_NAME as MAP
 from verifier_model.contracts.programs import PROGRAM_TYPES
-from verifier_model.domains.registers import Region
 from verifier_model.kernel.maps import KernelMap
 from verifier_model.kernel.programs import LoadedProgram, load_insns
 from verifier_model.kernel.syscall import Refused
@@ -152,43 +151,6 @@ def test_packet_pointers_die_where_the_rows_say(callable_helpers: dict[str, tupl
                 assert helper.changes_packet, (name, program_type)
                 died += 1
     assert survived > 20 and died > 10
-
-
-CONTEXT_TYPES = [name for name, row in PROGRAM_TYPES.items() if row.fields is not None or row.opaque is not None]
-WIDTHS = {1: "b", 2: "h", 4: "w", 8: "dw"}
-# Readable under some attach types only; the row lets clang's own loads pass.
-CONDITIONAL = {("xdp", "egress_ifindex")}
-
-
-@pytest.mark.parametrize("name", CONTEXT_TYPES)
-def test_every_context_access_that_the_rows_allow_is_allowed(name: str) -> None:
-    row = PROGRAM_TYPES[name]
-    end = 200 if row.fields is not None else 104
-    allowed = 0
-    for off in range(end):
-        for size, letter in WIDTHS.items():
-            for is_store in (False, True):
-                field = row.field_at(off, size, is_store)
-                if field is None or (name, field.name) in CONDITIONAL:
-                    continue
-                access = make(f"stx_{letter}", 1, 2, off=off) if is_store else make(f"ldx_{letter}", 0, 1, off=off)
-                insns = [make("mov64_imm", 2), access, make("mov64_imm", 0), make("exit")]
-                allowed += 1
-                assert accepted(insns, name), f"{name}: {access.row.name} at {off} ({field.name}) is refused"
-    assert allowed > 4
-
-
-def test_the_pointer_fields_are_pointers() -> None:
-    """The kernel refuses to multiply a pointer, where the rows call a field one."""
-    for name in ("xdp", "sched_cls"):
-        for field in PROGRAM_TYPES[name].fields or ():
-            if field.region is Region.SCALAR or (name, field.name) in CONDITIONAL:
-                continue
-            letter = WIDTHS[field.size]
-            # Multiplication is a scalar's business alone.
-            bad = [make(f"ldx_{letter}", 1, 1, off=field.off), make("mul64_imm", 1, imm=3), make("mov64_imm", 0)]
-            assert not accepted([*bad, make("exit")], name), field
-            assert accepted([bad[0], bad[2], make("exit")], name), field
 
 
 UNSET = 0xAA

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.contracts.programs import PROGRAM_TYPES, ProgramType
+from verifier_model.contracts.programs import ProgramType, program_of
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import StackSlot, State
@@ -45,7 +45,7 @@ class Environment:
         self.modest = modest
         self.next_id = first_id
         self.symbols = {name: -1 - at for at, name in enumerate((*unit.maps, *unit.data))}
-        self.program: ProgramType | None = PROGRAM_TYPES.get(root.program_type) if root.program_type else None
+        self.program: ProgramType | None = program_of(root)
 
     def fresh(self) -> int:
         self.next_id += 1

@@ -1,38 +1,23 @@
-"""Program types: what their context holds and how it may be accessed.
+"""Program types: what their context holds, what they may do to packets, and which results the kernel demands.
 
-Offsets and sizes in bytes.  Sources: include/uapi/linux/bpf.h (struct xdp_md, struct __sk_buff); net/core/filter.c
-(`bpf_skb_is_valid_access` and the per-type `*_is_valid_access`); kernel/trace/bpf_trace.c for tracing.
+Sources: net/core/filter.c (`bpf_skb_is_valid_access` and the per-type `*_is_valid_access`), kernel/trace/bpf_trace.c,
+kernel/bpf/verifier.c (may_access_direct_pkt_data, check_return_code).  Several types change with the place that a
+program is attached to: `program_of` knows it from the section, as libbpf does.
 A type or a byte without a row: its accesses stay exactly as clang wrote them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from verifier_model.domains.registers import Region
+from verifier_model.bpf.unit import Function
+from verifier_model.contracts import contexts
+from verifier_model.contracts.contexts import ContextField, Fields, field_of, without, writable
 
-_NARROW: Final = (1, 2, 4)
-_WORD: Final = (4,)
-_DOUBLE: Final = (8,)
-
-
-@dataclass(frozen=True, slots=True)
-class ContextField:
-    """`size` bytes at `off`.
-
-    `reads`, `writes`: widths in bytes of the loads and stores allowed inside the field, each aligned to its own width.
-    `region` says what a full-width load gives: PACKET and its kin, OBJECT, or a SCALAR.
-    """
-
-    name: str
-    off: int
-    size: int
-    reads: tuple[int, ...] = _NARROW
-    writes: tuple[int, ...] = ()
-    region: Region = Region.SCALAR
-    nullable: bool = False
+__all__ = ["BY_NUMBER", "PROGRAM_TYPES", "ContextField", "ProgramType", "is_sleepable", "program_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,85 +25,31 @@ class ProgramType:
     """One program type.
 
     `fields` sorted by offset; None: the layout is not described here.  `opaque`: (first byte, end) of a context that
-    may be read at any aligned width and holds only numbers for us.  `packet_writable`: direct packet stores allowed.
-    `results`: range that the kernel demands of r0 at exit, None when any number goes (check_return_code).
+    may be read (and written, with `opaque_writable`) at any aligned width and holds only numbers for us.
+    `packet_writable`: direct packet stores allowed.  `results`: range that the kernel demands of r0 at exit, None when
+    any number goes (check_return_code).  `struct`: name of the context's type as sources write it, "" where they do
+    not.  `arguments`: the context is an array of 8-byte arguments whose types the place of attachment decides
+    (`checker.kernel_objects`).
     """
 
     name: str
     number: int
-    fields: tuple[ContextField, ...] | None = None
+    fields: Fields | None = None
     opaque: tuple[int, int] | None = None
     packet_writable: bool = False
     results: tuple[int, int] | None = None
+    struct: str = ""
+    opaque_writable: bool = False
+    arguments: bool = False
 
     def field_at(self, off: int, size: int, is_store: bool = False) -> ContextField | None:
         """The field in which this access is allowed, or None."""
-        for row in self.fields or ():
-            if row.off <= off and off + size <= row.off + row.size and off % size == 0:
-                return row if size in (row.writes if is_store else row.reads) else None
-        if self.opaque is not None and not is_store:
+        found = field_of(self.fields or (), off, size, is_store)
+        if found is None and self.opaque is not None and (self.opaque_writable or not is_store):
             first, end = self.opaque
             if first <= off and off + size <= end and off % size == 0:
-                return ContextField("", off, size, (size,))
-        return None
-
-
-_XDP_MD: Final = (
-    ContextField("data", 0, 4, _WORD, region=Region.PACKET),
-    ContextField("data_end", 4, 4, _WORD, region=Region.PACKET_END),
-    ContextField("data_meta", 8, 4, _WORD, region=Region.PACKET_META),
-    ContextField("ingress_ifindex", 12, 4, _WORD),
-    ContextField("rx_queue_index", 16, 4, _WORD),
-    # Only devmap programs may read it, which the section does not always tell: clang's own loads stay legal.
-    ContextField("egress_ifindex", 20, 4, _WORD),
-)
-
-# Everything that some skb program may read; the types below say which fields they lack and which they may write.
-_SKB: Final = (
-    ContextField("len", 0, 4),
-    ContextField("pkt_type", 4, 4),
-    ContextField("mark", 8, 4),
-    ContextField("queue_mapping", 12, 4),
-    ContextField("protocol", 16, 4),
-    ContextField("vlan_present", 20, 4),
-    ContextField("vlan_tci", 24, 4),
-    ContextField("vlan_proto", 28, 4),
-    ContextField("priority", 32, 4),
-    ContextField("ingress_ifindex", 36, 4),
-    ContextField("ifindex", 40, 4),
-    ContextField("tc_index", 44, 4),
-    ContextField("cb", 48, 20, (1, 2, 4, 8)),
-    ContextField("hash", 68, 4),
-    ContextField("tc_classid", 72, 4),
-    ContextField("data", 76, 4, _WORD, region=Region.PACKET),
-    ContextField("data_end", 80, 4, _WORD, region=Region.PACKET_END),
-    ContextField("napi_id", 84, 4),
-    ContextField("family", 88, 4),
-    ContextField("remote_ip4", 92, 4, _WORD),
-    ContextField("local_ip4", 96, 4, _WORD),
-    ContextField("remote_ip6", 100, 16, _WORD),
-    ContextField("local_ip6", 116, 16, _WORD),
-    ContextField("remote_port", 132, 4),
-    ContextField("local_port", 136, 4),
-    ContextField("data_meta", 140, 4, _WORD, region=Region.PACKET_META),
-    ContextField("flow_keys", 144, 8, _DOUBLE, region=Region.OBJECT),
-    ContextField("tstamp", 152, 8, _DOUBLE),
-    ContextField("wire_len", 160, 4),
-    ContextField("gso_segs", 164, 4),
-    ContextField("sk", 168, 8, _DOUBLE, region=Region.OBJECT, nullable=True),
-    ContextField("gso_size", 176, 4),
-    ContextField("tstamp_type", 180, 1, (1,)),
-    ContextField("hwtstamp", 184, 8, _DOUBLE),
-)
-
-
-def _skb(without: frozenset[str], writable: frozenset[str]) -> tuple[ContextField, ...]:
-    """The skb context of one program type; only full-width stores are allowed, except in `cb`."""
-    rows = (row for row in _SKB if row.name not in without)
-    return tuple(
-        replace(row, writes=row.reads if row.name == "cb" else (row.size,)) if row.name in writable else row
-        for row in rows
-    )
+                return ContextField("", off, size, (size,), (size,) if self.opaque_writable else ())
+        return found
 
 
 _SOCKET_ADDRESSES: Final = frozenset(
@@ -148,53 +79,180 @@ _SK_SKB_LACKS: Final = _DISSECTOR_ONLY | {
     "wire_len",
     "hwtstamp",
 }
+# What only some places of attachment may see; `_AT` gives it back.
+_SOCK_CONDITIONAL: Final = frozenset({"bound_dev_if", "mark", "priority", "src_ip4", "src_ip6", "src_port"})
+_ADDR_CONDITIONAL: Final = frozenset({"user_ip4", "user_ip6", "msg_src_ip4", "msg_src_ip6"})
+_ADDR_WRITES: Final = _ADDR_CONDITIONAL | {"user_port"}
 
 _PT_REGS_BYTES: Final = 168  # x86-64; smaller than elsewhere, and reads beyond it are not described
 _PERF_RECORD_BYTES: Final = 8192  # PERF_MAX_TRACE_SIZE
+_RAW_ARGUMENTS: Final = (0, 96)  # MAX_BPF_FUNC_ARGS numbers of 8 bytes
+_SYSCALL_BYTES: Final = 0xFFFF
+_BINARY: Final = (0, 1)
 
 
 def _types() -> tuple[ProgramType, ...]:
-    tc = _skb(_TC_LACKS, _TC_WRITES)
-    lwt = _skb(_LWT_LACKS, frozenset({"mark", "priority", "cb"}))
-    raw = (0, 96)  # MAX_BPF_FUNC_ARGS numbers of 8 bytes
+    tc = writable(without(contexts.SKB, _TC_LACKS), _TC_WRITES)
+    lwt = writable(without(contexts.SKB, _LWT_LACKS), frozenset({"mark", "priority", "cb"}))
+    sk_skb = writable(without(contexts.SKB, _SK_SKB_LACKS), frozenset({"tc_index", "priority"}))
+    cgroup_skb = writable(without(contexts.SKB, _CGROUP_LACKS), frozenset({"mark", "priority", "cb", "tstamp"}))
+    socket_filter = writable(without(contexts.SKB, _FILTER_LACKS), frozenset({"cb"}))
+    sock_ops = writable(contexts.SOCK_OPS, frozenset({"sk_txhash"}))
+    skb = "__sk_buff"
     return (
-        ProgramType("socket_filter", 1, _skb(_FILTER_LACKS, frozenset({"cb"}))),
-        ProgramType("kprobe", 2, opaque=(0, _PT_REGS_BYTES)),
-        ProgramType("sched_cls", 3, tc, packet_writable=True),
-        ProgramType("sched_act", 4, tc, packet_writable=True),
+        ProgramType("socket_filter", 1, socket_filter, struct=skb),
+        ProgramType("kprobe", 2, opaque=(0, _PT_REGS_BYTES), struct="pt_regs"),
+        ProgramType("sched_cls", 3, tc, packet_writable=True, struct=skb),
+        ProgramType("sched_act", 4, tc, packet_writable=True, struct=skb),
         # The first 8 bytes of a trace record are not for programs (tp_prog_is_valid_access).
         ProgramType("tracepoint", 5, opaque=(8, _PERF_RECORD_BYTES)),
-        ProgramType("xdp", 6, _XDP_MD, packet_writable=True),
-        ProgramType("perf_event", 7),
         ProgramType(
-            "cgroup_skb", 8, _skb(_CGROUP_LACKS, frozenset({"mark", "priority", "cb", "tstamp"})), results=(0, 3)
+            "xdp", 6, without(contexts.XDP_MD, frozenset({"egress_ifindex"})), packet_writable=True, struct="xdp_md"
         ),
-        ProgramType("cgroup_sock", 9, results=(0, 1)),
-        ProgramType("lwt_in", 10, lwt),
-        ProgramType("lwt_out", 11, lwt),
-        ProgramType("lwt_xmit", 12, lwt, packet_writable=True),
-        ProgramType("sock_ops", 13, results=(0, 1)),
-        ProgramType("sk_skb", 14, _skb(_SK_SKB_LACKS, frozenset({"tc_index", "priority"})), packet_writable=True),
-        ProgramType("cgroup_device", 15, results=(0, 1)),
-        ProgramType("sk_msg", 16),
-        ProgramType("raw_tracepoint", 17, opaque=raw),
-        ProgramType("cgroup_sock_addr", 18, results=(0, 3)),
-        ProgramType("lwt_seg6local", 19),
-        ProgramType("lirc_mode2", 20),
-        ProgramType("sk_reuseport", 21),
-        ProgramType("flow_dissector", 22),
-        ProgramType("cgroup_sysctl", 23, results=(0, 1)),
-        ProgramType("raw_tracepoint_writable", 24),
-        ProgramType("cgroup_sockopt", 25, results=(0, 1)),
-        ProgramType("tracing", 26),
-        ProgramType("struct_ops", 27),
+        ProgramType("perf_event", 7, contexts.PERF_EVENT, struct="bpf_perf_event_data"),
+        ProgramType("cgroup_skb", 8, cgroup_skb, results=_BINARY, struct=skb),
+        ProgramType("cgroup_sock", 9, without(contexts.SOCK_FIELDS, _SOCK_CONDITIONAL), results=_BINARY,
+                    struct="bpf_sock"),
+        ProgramType("lwt_in", 10, lwt, struct=skb),
+        ProgramType("lwt_out", 11, lwt, struct=skb),
+        ProgramType("lwt_xmit", 12, lwt, packet_writable=True, struct=skb),
+        ProgramType("sock_ops", 13, _replies(sock_ops), results=_BINARY, struct="bpf_sock_ops"),
+        ProgramType("sk_skb", 14, sk_skb, packet_writable=True, struct=skb),
+        ProgramType("cgroup_device", 15, contexts.CGROUP_DEVICE, results=_BINARY, struct="bpf_cgroup_dev_ctx"),
+        ProgramType("sk_msg", 16, contexts.SK_MSG, packet_writable=True, struct="sk_msg_md"),
+        ProgramType("raw_tracepoint", 17, opaque=_RAW_ARGUMENTS, struct="bpf_raw_tracepoint_args"),
+        ProgramType("cgroup_sock_addr", 18,
+                    writable(without(contexts.SOCK_ADDR, _ADDR_CONDITIONAL), _ADDR_WRITES), results=_BINARY,
+                    struct="bpf_sock_addr"),
+        ProgramType("lwt_seg6local", 19, lwt, struct=skb),
+        ProgramType("lirc_mode2", 20, contexts.LIRC),
+        ProgramType("sk_reuseport", 21, contexts.SK_REUSEPORT, struct="sk_reuseport_md"),
+        ProgramType("flow_dissector", 22, contexts.FLOW_DISSECTOR, struct=skb),
+        ProgramType("cgroup_sysctl", 23, contexts.SYSCTL, results=_BINARY, struct="bpf_sysctl"),
+        # Its first argument is a buffer, which is not described here.
+        ProgramType("raw_tracepoint_writable", 24, opaque=(1, 96), struct="bpf_raw_tracepoint_args"),
+        ProgramType("cgroup_sockopt", 25,
+                    writable(without(contexts.SOCKOPT, frozenset({"retval"})), frozenset({"optlen"})),
+                    packet_writable=True, results=_BINARY, struct="bpf_sockopt"),
+        ProgramType("tracing", 26, results=(0, 0), arguments=True),
+        ProgramType("struct_ops", 27, arguments=True),
         ProgramType("ext", 28),
-        ProgramType("lsm", 29),
-        ProgramType("sk_lookup", 30, results=(0, 1)),
-        ProgramType("syscall", 31),
-        ProgramType("netfilter", 32, results=(0, 1)),
-    )
+        ProgramType("lsm", 29, arguments=True),
+        ProgramType("sk_lookup", 30, contexts.SK_LOOKUP, results=_BINARY, struct="bpf_sk_lookup"),
+        ProgramType("syscall", 31, opaque=(0, _SYSCALL_BYTES), opaque_writable=True),
+        ProgramType("netfilter", 32, contexts.NETFILTER, results=_BINARY, struct="bpf_nf_ctx"),
+    )  # fmt: skip
 
 
-PROGRAM_TYPES: Final = MappingProxyType({row.name: row for row in _types()})
-BY_NUMBER: Final = MappingProxyType({row.number: row for row in PROGRAM_TYPES.values()})
+def _replies(fields: Fields) -> Fields:
+    """`reply` is the first word of the arguments: the only one that may be written."""
+    rows: list[ContextField] = []
+    for row in fields:
+        if row.name == "args":
+            rows.append(ContextField("reply", row.off, 4, contexts.WORD, contexts.WORD))
+            rows.append(ContextField("replylong", row.off + 4, 12, contexts.WORD))
+        else:
+            rows.append(row)
+    return tuple(rows)
+
+
+PROGRAM_TYPES: Final[Mapping[str, ProgramType]] = MappingProxyType({row.name: row for row in _types()})
+BY_NUMBER: Final[Mapping[int, ProgramType]] = MappingProxyType({row.number: row for row in PROGRAM_TYPES.values()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a place of attachment changes.
+
+    `fields`: names of fields that programs see here beyond those of the type; `stores`: fields that they may write
+    here; `results`: the demanded range, `any_result`: none is demanded.
+    """
+
+    fields: str = ""
+    stores: str = ""
+    results: tuple[int, int] | None = None
+    any_result: bool = False
+
+
+_ALL_FIELDS: Final[Mapping[str, Fields]] = MappingProxyType(
+    {
+        "cgroup_sock": contexts.SOCK_FIELDS,
+        "cgroup_sock_addr": writable(contexts.SOCK_ADDR, _ADDR_WRITES),
+        "cgroup_sockopt": writable(contexts.SOCKOPT, frozenset({"optlen"})),
+        "xdp": contexts.XDP_MD,
+    }
+)
+_ONE: Final = (1, 1)
+_SOCK_OWN: Final = "bound_dev_if mark priority"
+_CREATE: Final = _Place(_SOCK_OWN, _SOCK_OWN)
+_GET: Final = _Place(results=_ONE)
+_ANY: Final = _Place(any_result=True)
+# By section without its leading "?" (expected_attach_type of libbpf's section_defs).
+_AT: Final[Mapping[str, _Place]] = MappingProxyType(
+    {
+        "xdp/devmap": _Place("egress_ifindex"),
+        "xdp.frags/devmap": _Place("egress_ifindex"),
+        "cgroup_skb/egress": _Place(results=(0, 3)),
+        "cgroup/sock": _CREATE,
+        "cgroup/sock_create": _CREATE,
+        "cgroup/sock_release": _CREATE,
+        "cgroup/post_bind4": _Place("src_ip4 src_port"),
+        "cgroup/post_bind6": _Place("src_ip6 src_port"),
+        "cgroup/bind4": _Place("user_ip4", results=(0, 3)),
+        "cgroup/bind6": _Place("user_ip6", results=(0, 3)),
+        "cgroup/connect4": _Place("user_ip4"),
+        "cgroup/connect6": _Place("user_ip6"),
+        "cgroup/sendmsg4": _Place("user_ip4 msg_src_ip4"),
+        "cgroup/sendmsg6": _Place("user_ip6 msg_src_ip6"),
+        "cgroup/recvmsg4": _Place("user_ip4", results=_ONE),
+        "cgroup/recvmsg6": _Place("user_ip6", results=_ONE),
+        "cgroup/recvmsg_unix": _GET,
+        "cgroup/getpeername4": _Place("user_ip4", results=_ONE),
+        "cgroup/getpeername6": _Place("user_ip6", results=_ONE),
+        "cgroup/getpeername_unix": _GET,
+        "cgroup/getsockname4": _Place("user_ip4", results=_ONE),
+        "cgroup/getsockname6": _Place("user_ip6", results=_ONE),
+        "cgroup/getsockname_unix": _GET,
+        "cgroup/getsockopt": _Place("retval", "retval"),
+        "cgroup/setsockopt": _Place("", "level optname"),
+        # By the first word: the rest names what a program is attached to.
+        "kprobe.session": _Place(results=_BINARY),
+        "uprobe.session": _Place(results=_BINARY),
+        "uprobe.session.s": _Place(results=_BINARY),
+        "tp_btf": _ANY,
+        "fmod_ret": _ANY,
+        "fmod_ret.s": _ANY,
+        "iter": _Place(results=_BINARY),
+        "iter.s": _Place(results=_BINARY),
+    }
+)
+
+
+def section_head(section: str) -> str:
+    """The first word of a section's name: "fentry.s" of "?fentry.s/do_nanosleep"."""
+    return section.removeprefix("?").partition("/")[0]
+
+
+def program_of(function: Function) -> ProgramType | None:
+    """The row of a program with what the place of its attachment changes; None for subprograms and unknown types."""
+    if function.program_type is None:
+        return None
+    row = PROGRAM_TYPES.get(function.program_type)
+    if row is None:
+        return None
+    name = function.section.removeprefix("?")
+    place = _AT.get(name) or _AT.get(section_head(name))
+    return row if place is None else _at(row, place)
+
+
+def _at(row: ProgramType, place: _Place) -> ProgramType:
+    fields, stores = row.fields, frozenset(place.stores.split())
+    if fields is not None and (place.fields or stores):
+        names = {field.name for field in fields} | set(place.fields.split())
+        fields = writable(tuple(field for field in _ALL_FIELDS[row.name] if field.name in names), stores)
+    return replace(row, fields=fields, results=None if place.any_result else place.results or row.results)
+
+
+def is_sleepable(function: Function) -> bool:
+    """May the program sleep (BPF_F_SLEEPABLE by its section)?"""
+    return section_head(function.section).endswith(".s") or function.program_type == "syscall"
