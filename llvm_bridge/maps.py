@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Final
 
 from llvm_bridge.elf import SHF_WRITE, SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT, Elf
-from verifier_model.bpf import btf as btf_graph
 from verifier_model.bpf.btf import Btf, BtfError, Kind
-from verifier_model.bpf.unit import DataSection, MapDef
+from verifier_model.bpf.unit import DataSection, MapDef, inner_name
 
 MAP_SECTIONS: Final = (".maps", "maps")
 BPF_MAP_TYPE_ARRAY: Final = 2
 _INTERNAL: Final = (".rodata", ".data", ".bss")
+_DESCRIPTOR_BYTES: Final = 4  # what a map of maps or programs holds
 _LEGACY_WORDS: Final = 5  # type, key size, value size, entries, flags
 
 
@@ -29,6 +30,7 @@ def map_symbols(elf: Elf) -> dict[str, tuple[int, int]]:
 def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
     """All maps of the object, the internal ones of data sections included; sizes that nobody declares are 0."""
     declared = _declared(graph) if graph else {}
+    sections = _sections(graph) if graph else {}
     maps = {}
     for name, (section, start) in map_symbols(elf).items():
         found = declared.get(name)
@@ -37,7 +39,8 @@ def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
         maps[name] = found or MapDef(name, 0, 0, 0, 0)
     for name, data in data_sections(elf).items():
         if name.startswith(_INTERNAL):
-            maps.setdefault(name, MapDef(name, BPF_MAP_TYPE_ARRAY, 4, data.size, 1, is_private=True))
+            definition = MapDef(name, BPF_MAP_TYPE_ARRAY, 4, data.size, 1, is_private=True)
+            maps.setdefault(name, replace(definition, value_type=sections.get(name, 0)))
     return maps
 
 
@@ -64,6 +67,10 @@ def _legacy(name: str, data: bytes, elf: Elf) -> MapDef | None:
     return MapDef(name, kind, key, value, entries, flags)
 
 
+def _sections(graph: Btf) -> dict[str, int]:
+    return {entry.name: index for index, entry in enumerate(graph.types) if entry.kind is Kind.DATASEC}
+
+
 def _declared(graph: Btf) -> dict[str, MapDef]:
     found = {}
     for section in graph.types:
@@ -72,17 +79,18 @@ def _declared(graph: Btf) -> dict[str, MapDef]:
         for entry in section.members:
             variable = graph.types[entry.type]
             if variable.kind is Kind.VAR:
-                definition = _definition(graph, variable)
+                definition = _definition(graph, variable.name, variable.type)
                 if definition is not None:
                     found[variable.name] = definition
     return found
 
 
-def _definition(graph: Btf, variable: btf_graph.Type) -> MapDef | None:
+def _definition(graph: Btf, name: str, type: int, is_inner: bool = False) -> MapDef | None:
     """The map that a variable of DATASEC .maps declares, None when it is not a structure we can read."""
     numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
+    value_type, inner = 0, None
     try:
-        structure = graph.resolve(variable.type)
+        structure = graph.resolve(type)
         if structure.kind is not Kind.STRUCT:
             return None
         for member in structure.members:
@@ -93,16 +101,31 @@ def _definition(graph: Btf, variable: btf_graph.Type) -> MapDef | None:
                 if pointer.kind is not Kind.PTR:
                     return None
                 numbers[member.name + "_size"] = graph.size_of(pointer.type)
+                value_type = pointer.type if member.name == "value" else value_type
+            elif member.name == "values" and not is_inner:
+                numbers["value_size"] = _DESCRIPTOR_BYTES
+                inner = _inner(graph, name, member.type)
     except BtfError:
         return None
     return MapDef(
-        variable.name,
+        name,
         numbers["type"],
         numbers["key_size"],
         numbers["value_size"],
         numbers["max_entries"],
         numbers["map_flags"],
+        value_type=value_type,
+        inner=inner,
     )
+
+
+def _inner(graph: Btf, name: str, type: int) -> MapDef | None:
+    """The template that `__array(values, struct inner)` names: an array of pointers to its structure."""
+    array = graph.resolve(type)
+    pointer = graph.resolve(array.type) if array.kind is Kind.ARRAY else array
+    if pointer.kind is not Kind.PTR or graph.resolve(pointer.type).kind is not Kind.STRUCT:
+        return None
+    return _definition(graph, inner_name(name), pointer.type, is_inner=True)
 
 
 def _number(graph: Btf, index: int) -> int:

@@ -91,7 +91,11 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class MapDef:
-    """A map as its BTF definition declares it; sizes in bytes, 0 when the definition does not say."""
+    """A map as its BTF definition declares it; sizes in bytes, 0 when the definition does not say.
+
+    `value_type` is the id of the value's type in the object's BTF, 0 when it is not declared.  `inner`: what the maps
+    inside a map of maps look like.
+    """
 
     name: str
     type: int
@@ -100,6 +104,13 @@ class MapDef:
     max_entries: int
     flags: int = 0
     is_private: bool = False  # internal .bss/.data/.rodata map that no other symbol can alias
+    value_type: int = 0
+    inner: MapDef | None = None
+
+
+def inner_name(name: str) -> str:
+    """What the maps inside the map of maps `name` are called: no symbol looks like it."""
+    return name + "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,13 @@ class Unit:
             if function.name == name:
                 return function
         raise KeyError(name)
+
+    def map(self, name: str) -> MapDef | None:
+        """The map of that name, or the template that the maps inside a map of maps follow."""
+        if name.endswith(inner_name("")):
+            outer = self.maps.get(name.removesuffix(inner_name("")))
+            return None if outer is None else outer.inner
+        return self.maps.get(name)
 
     def with_function(self, function: Function) -> Unit:
         new = tuple(function if old.name == function.name else old for old in self.functions)

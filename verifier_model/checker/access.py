@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
 from verifier_model.checker.memory import frame_stack
+from verifier_model.contracts.map_fields import fields_of, overlapping
 from verifier_model.contracts.maps import MAP_TYPES, READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import EMPTY_SLOT, SLOT_SIZE, STACK_BYTES, State
@@ -44,7 +46,7 @@ def access_problem(
         return f"R{reg} invalid mem access '{type_name(pointer)}'"
     if is_atomic and pointer.region in _NO_ATOMICS:
         return f"BPF_ATOMIC stores into R{reg} {type_name(pointer)} is not allowed"
-    if is_atomic and (pointer.value.constant is None or (pointer.off + off) % size):
+    if is_atomic and (pointer.off + off | pointer.value.bits_value | pointer.value.bits_mask) % size:
         # Atomics are aligned on every architecture (strict_alignment_once).
         return f"misaligned access off {pointer.off}+{off} size {size}"
     return rule(env, state, reg, off, size, is_store)
@@ -121,7 +123,7 @@ def bounds_problem(reg: int, pointer: Register, off: int, size: int) -> str | No
 
 def _map_value(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
     pointer = state.regs[reg]
-    definition = env.unit.maps.get(pointer.symbol)
+    definition = env.unit.map(pointer.symbol)
     if definition is None:
         return f"R{reg} points into a map that is not known"
     kind = MAP_TYPES.get(definition.type)
@@ -129,7 +131,17 @@ def _map_value(env: Environment, state: State, reg: int, off: int, size: int, is
         return f"write into map forbidden, value_size={pointer.size} off={off} size={size}"
     if not is_store and definition.flags & WRITE_ONLY_FOR_PROGRAMS:
         return f"read from map forbidden, value_size={pointer.size} off={off} size={size}"
-    return bounds_problem(reg, pointer, off, size)
+    return bounds_problem(reg, pointer, off, size) or field_problem(env, definition, pointer, off, size)
+
+
+def field_problem(env: Environment, definition: MapDef, pointer: Register, off: int, size: int) -> str | None:
+    """Why [off, off + size) behind a pointer into a value may touch what belongs to the kernel (check_map_access)."""
+    fields = fields_of(definition, env.unit)
+    if fields is None:
+        return f"the value type of map {definition.name} is not known"
+    low, high = pointer.off + off + pointer.value.smin, pointer.off + off + pointer.value.smax + size
+    touched = overlapping(fields, low, high)
+    return None if touched is None else f"{touched.kind} cannot be accessed directly by load/store"
 
 
 def _data(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
@@ -137,7 +149,11 @@ def _data(env: Environment, state: State, reg: int, off: int, size: int, is_stor
     section = env.unit.data.get(pointer.symbol)
     if section is None or (is_store and not section.is_writable):
         return f"write into map forbidden, value_size={pointer.size} off={off} size={size}"
-    return bounds_problem(reg, pointer, off, size)
+    problem = bounds_problem(reg, pointer, off, size)
+    definition = env.unit.map(pointer.symbol)
+    if problem is not None or definition is None:
+        return problem
+    return field_problem(env, definition, pointer, off, size)
 
 
 def _memory(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:

@@ -166,7 +166,10 @@ def _map_size(helper: Helper, kind: ArgumentKind, state: State, unit: Unit) -> i
 
 
 def map_of(register: Register, unit: Unit) -> MapDef | None:
-    """The definition of the map that the register points to; None for inner maps and unknown ones."""
+    """The definition of the map that the register points to, None for unknown ones.
+
+    Of an inner map it tells type and sizes alone: which map that is, nobody knows.
+    """
     if register.region is not Region.MAP or not register.symbol:
         return None
-    return unit.maps.get(register.symbol)
+    return unit.map(register.symbol)
