@@ -1,0 +1,143 @@
+"""The running kernel asked about raw programs, thousands a second: the maps are made once, descriptors put in place."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.model.fixed_maps import KEY_TYPE, MAPS, VALUE_TYPES, btf
+from benchmarks.model.slots import RawProgram
+from verifier_model.bpf.insn import SLOT_BYTES
+from verifier_model.bpf.unit import MapDef
+from verifier_model.contracts.maps import BY_NAME
+from verifier_model.kernel.syscall import Command, address, attribute, bpf, byte_buffer, map_create, prog_info
+
+_WIDE, _MAP_SOURCES = 0x18, (1, 2)
+_LOG_BYTES: Final = 1 << 20
+# Errors that say nothing about the program.
+_NO_VERDICT: Final = frozenset({errno.EPERM, errno.EBADF, errno.EFAULT, errno.ENOMEM, errno.EMFILE})
+_INNER: Final = "array_of_maps", "hash_of_maps"
+
+
+@dataclass(frozen=True, slots=True)
+class RawWord:
+    """The kernel's word: `reason` is the last telling line of its log, asked for separately."""
+
+    accepted: bool
+    error: int = 0
+    verified_insns: int = 0
+
+
+class NoMapError(RuntimeError):
+    """This kernel does not make such a map: nothing can be said about the program."""
+
+
+class RawKernel:
+    """Maps by name, made when first needed and kept until `close`.  Raises PermissionError where bpf(2) is closed."""
+
+    def __init__(self, maps: Mapping[str, MapDef] = MAPS) -> None:
+        self._maps = maps
+        self._fds: dict[str, int] = {}
+        self._btf = -1
+        self._license = byte_buffer(b"GPL\0")
+        self._log = ctypes.create_string_buffer(_LOG_BYTES)
+
+    def close(self) -> None:
+        for fd in (*self._fds.values(), self._btf):
+            if fd >= 0:
+                os.close(fd)
+        self._fds, self._btf = {}, -1
+
+    def __enter__(self) -> RawKernel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, program: RawProgram, count_insns: bool = False) -> RawWord:
+        """Load and close again.  Raises NoMapError where a map of the program's cannot be made here."""
+        try:
+            fd = self._load(program, None)
+        except OSError as error:
+            if error.errno in _NO_VERDICT and error.errno != errno.EPERM:
+                raise
+            return RawWord(False, error.errno or errno.EINVAL)
+        try:
+            return RawWord(True, 0, prog_info(fd).verified_insns if count_insns else 0)
+        finally:
+            os.close(fd)
+
+    def reason(self, program: RawProgram) -> str:
+        """Why the kernel refuses the program, "" when it does not."""
+        self._log[0] = b"\0"
+        try:
+            os.close(self._load(program, self._log))
+        except OSError as error:
+            lines = self._log.value.decode(errors="replace").splitlines()
+            told = [line for line in lines if line and not line.startswith(("processed ", "max_states"))]
+            return f"{errno.errorcode.get(error.errno or 0, '?')}: {told[-1] if told else ''}"
+        return ""
+
+    def _load(self, program: RawProgram, log: ctypes.Array[ctypes.c_char] | None) -> int:
+        insns = bytearray(program.insns)
+        for slot, name in program.maps.items():
+            at = slot * SLOT_BYTES
+            if at < len(insns) and insns[at] == _WIDE and insns[at + 1] >> 4 in _MAP_SOURCES:
+                struct.pack_into("<i", insns, at + 4, self._map(name))
+        code = byte_buffer(bytes(insns))
+        level, size = (1, len(log)) if log is not None else (0, 0)
+        attr = attribute(
+            "IIQQIIQII16sII",
+            program.type,
+            len(insns) // SLOT_BYTES,
+            address(code),
+            address(self._license),
+            level,
+            size,
+            address(log),
+            0,
+            program.flags,
+            b"case",
+            0,
+            program.attach,
+        )
+        return bpf(Command.PROG_LOAD, attr)
+
+    def _map(self, name: str) -> int:
+        if name not in self._fds:
+            try:
+                self._fds[name] = self._create(self._maps[name])
+            except OSError as error:
+                raise NoMapError(f"{name}: {error.strerror}") from error
+        return self._fds[name]
+
+    def _create(self, row: MapDef) -> int:
+        value_type = VALUE_TYPES.get(row.name)
+        if value_type is not None:
+            attr = attribute(
+                "7I16sIIII",
+                *(row.type, row.key_size, row.value_size, row.max_entries, row.flags, 0, 0),
+                row.name.encode()[:15],
+                *(0, self._types(), KEY_TYPE, value_type),
+            )
+            return bpf(Command.MAP_CREATE, attr)
+        inner = 0
+        if row.type in {BY_NAME[name].number for name in _INNER}:
+            inner = map_create(BY_NAME["array"].number, 4, 4, 1)
+        try:
+            return map_create(row.type, row.key_size, row.value_size, row.max_entries, row.flags, inner, row.name)
+        finally:
+            if inner:
+                os.close(inner)
+
+    def _types(self) -> int:
+        if self._btf < 0:
+            data = byte_buffer(btf())
+            attr = attribute("QQIII", address(data), 0, len(btf()), 0, 0)
+            self._btf = bpf(Command.BTF_LOAD, attr)
+        return self._btf
