@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.corpus import build, lz4, report
+from benchmarks.corpus import build, report
 from benchmarks.corpus.examine import Finding, _compare, examine
 from benchmarks.corpus.jobs import Job, objects_folder
 from benchmarks.corpus.loaded import Fate, _numbered
 from benchmarks.corpus.report import tally
 from benchmarks.corpus.shake import Shaken, contents, shake, taken_out, with_no_ops
-from benchmarks.corpus.vmlinux import uncompressed_kernel
-from benchmarks.packages import PackageError
 from llvm_bridge.object import Object
 from llvm_bridge.reader import read_object
 from tests.llvm_bridge.objects import compiled
 from verifier_model.bpf.asm import parse_function, print_function
+from verifier_model.kernel import lz4
+from verifier_model.kernel.bzimage import uncompressed_kernel
+from verifier_model.kernel.packages import PackageError
 
 SEED = 20261123
 

@@ -83,3 +83,8 @@ def program_type(section: str) -> str | None:
         if name.startswith(stem):
             return found
     return None
+
+
+def loose_stems() -> tuple[tuple[str, str], ...]:
+    """(stem, program type), longest stem first: section names that libbpf before 1.0 took by their beginning."""
+    return _SLOPPY
