@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from object_stage import Outcome
     from synth.settings import Settings
 
-VERSION = "0.1.0"
-
 
 def main() -> int:
     """Entry point of every personality; the name by which we were called says whether the compiler is clang or llc."""
@@ -75,6 +73,8 @@ def _settings() -> Settings | None:
 
 def _show_version(settings: Settings) -> int:
     """Our line behind the compiler's own; compiler caches hash it, so it carries what shapes our output."""
+    from synth.settings import VERSION
+
     print(f"k2-clang {VERSION}, settings {settings.digest}", flush=True)
     return 0
 
@@ -98,7 +98,7 @@ def _improve_outputs(command: list[str], arguments: list[str], settings: Setting
 
 def _improve(job: Job, settings: Settings) -> int:
     """Optimise one object in place; 1 when there was a problem and the user wants those to fail the compilation."""
-    from object_stage import optimise_in_child, read_output, replace_output
+    from object_stage import optimise_in_child, read_output, replace_output, write_certificate
     from processes import ChildFailed
 
     data = read_output(job.output)
@@ -106,6 +106,8 @@ def _improve(job: Job, settings: Settings) -> int:
         return 0
     try:
         outcome = optimise_in_child(data, settings, job.cpu_level, _compiled_again(job, settings))
+        if settings.certificate:  # first: no rewrite without its proof
+            write_certificate(settings.certificate, job.output, outcome)
         if outcome.data != data:
             replace_output(job.output, outcome.data)
     except (ChildFailed, OSError) as error:

@@ -6,30 +6,37 @@ process of its own, so that a crash of a native library, a kill or a stuck solve
 
 from __future__ import annotations
 
+import hashlib
 import marshal
 import os
+import shutil
 import signal
 import stat
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from processes import STOPPING_SIGNALS, in_child
 from synth.record import Record, from_json
-from synth.settings import Settings
+from synth.settings import VERSION, Settings
 
 if TYPE_CHECKING:
     from llvm_bridge.object import Object
+    from synth.pipeline import Journal
     from verifier_model.bpf.unit import AccessFacts, Unit
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an object: `data` is what the file should hold, the input itself where nothing was gained."""
+    """What became of an object: `data` is what the file should hold, the input itself where nothing was gained.
+
+    `certificate` has the files of the certificate by name, where the settings ask for one and the object can be read.
+    """
 
     data: bytes
     record: Record
+    certificate: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def optimise_bytes(
@@ -49,7 +56,9 @@ def optimise_bytes(
     source = read_object(data, cpu_level, accesses)
     if isinstance(source, Untouched):
         return _untouched(data, settings, source.reason)
-    unit, record = optimise(source.unit, settings, _kernel_gate(source) if settings.gate == "kernel" else None)
+    journal: Journal = {}
+    gate = _kernel_gate(source) if settings.gate == "kernel" else None
+    unit, record = optimise(source.unit, settings, gate, journal)
     if source.data != data:
         why = (*why, "a section of the object that claims to be our plugin's was removed")
     record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
@@ -57,8 +66,25 @@ def optimise_bytes(
     new, kept = _write(source, unit, losses)
     for name, reason in kept.items():
         record = record.with_function_kept(name, reason)
+        journal.pop(name, None)
     record = replace(record, counters={**record.counters, **losses})
-    return Outcome(new, record)
+    return Outcome(new, record, _certificate(data, source, new, journal, settings) if settings.certificate else {})
+
+
+def _certificate(data: bytes, source: Object, new: bytes, journal: Journal, settings: Settings) -> dict[str, bytes]:
+    """The files of the certificate; raises CertificateError, and then the rewrites may not stand."""
+    import z3
+
+    from llvm_bridge.object import Untouched
+    from llvm_bridge.reader import read_object
+    from synth.certificate import CertificateError, Images, certificate
+
+    written = read_object(new, source.unit.cpu_level)
+    if isinstance(written, Untouched):
+        raise CertificateError(f"the written object cannot be read: {written.reason}")
+    images = Images(data, new, source.code_bytes(), written.code_bytes())
+    tools = {"k2-clang": VERSION, "solver": f"z3 {z3.get_version_string()}"}
+    return certificate(source.unit, journal, images, settings, tools)
 
 
 def _accesses(data: bytes, second: bytes | str | None) -> tuple[Mapping[str, AccessFacts], tuple[str, ...]]:
@@ -145,10 +171,34 @@ def optimise_in_child(
 
     def work() -> bytes:
         outcome = optimise_bytes(data, settings, cpu_level, second)
-        return marshal.dumps((outcome.data, outcome.record.to_json()))
+        return marshal.dumps((outcome.data, outcome.record.to_json(), dict(outcome.certificate)))
 
-    new, record = marshal.loads(in_child(work, settings.timeout))
-    return Outcome(new, from_json(record))
+    new, record, certificate = marshal.loads(in_child(work, settings.timeout))
+    return Outcome(new, from_json(record), certificate)
+
+
+def write_certificate(folder: str, output: str, outcome: Outcome) -> str:
+    """Put the certificate of `output` into a folder of its own below `folder`, in one step; returns the new folder.
+
+    It is named after the file and the digest of what it holds now, so objects of one name do not collide.  An object
+    that could not be read has none: then "".  Raises OSError.
+    """
+    if not outcome.certificate:
+        return ""
+    name = f"{os.path.basename(output)}-{hashlib.sha256(outcome.data).hexdigest()[:12]}"  # noqa: PTH119
+    target, temporary = f"{folder}/{name}", f"{folder}/.{name}.k2-{os.getpid()}"
+    os.makedirs(temporary)  # noqa: PTH103
+    try:
+        for file, data in outcome.certificate.items():
+            with open(f"{temporary}/{file}", "wb") as stream:  # noqa: PTH123
+                stream.write(data)
+        if os.path.isdir(target):  # noqa: PTH112
+            shutil.rmtree(target)
+        os.rename(temporary, target)  # noqa: PTH104
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
 
 
 def read_output(path: str) -> bytes | None:

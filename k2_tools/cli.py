@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from clang_wrapper import VERSION
 from k2_tools.demo import demo
 from k2_tools.diff import diff
 from k2_tools.lint import lint
 from k2_tools.opt import opt
 from k2_tools.report import report
 from k2_tools.settings_table import settings
+from synth.settings import VERSION
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

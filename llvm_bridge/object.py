@@ -81,3 +81,11 @@ class Object:
     ext_relocation_type: int = 0
     ext_homes: Mapping[int, int] = field(default_factory=dict)
     places: Mapping[tuple[RefKind, str], tuple[int, int]] = field(default_factory=dict)
+
+    def code_bytes(self) -> dict[str, bytes]:
+        """The encoded instructions of each function by name, as they lie in the object."""
+        return {
+            placed.name: self.elf.sections[index].data[placed.start : placed.start + placed.size]
+            for index, section in self.code.items()
+            for placed in section.functions
+        }

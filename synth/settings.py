@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+VERSION: Final = "0.1.0"
 PREFIX: Final = "K2_"
 FOREIGN: Final = frozenset({"K2_REQUIRE_ALL"})  # read by the project's tests, not by the product
 TIERS: Final = ("passes", "enumerate", "stochastic")  # cheapest first
@@ -42,6 +43,7 @@ class Settings:
     first: int = 1
     last: int = 0
     report: str = ""
+    certificate: str = ""
     timeout: int = 900
     verbose: bool = False
     strict: bool = False
@@ -156,6 +158,7 @@ ROWS: Final = (
     Row("first", _count(0, MOST), "number of the first rewrite of an object to apply, from 1", True),
     Row("last", _count(0, MOST), "number of the last rewrite of an object to apply; 0: no end", True),
     Row("report", _text, "file that gets one line of JSON appended for each object"),
+    Row("certificate", _text, "folder that gets a certificate of each object, for `k2 recheck` (docs/certificates.md)"),
     Row(
         "timeout",
         _count(0, MOST),
