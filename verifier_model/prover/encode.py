@@ -22,6 +22,14 @@ from verifier_model.prover.terms import Term
 
 def execute(run: Run, insns: tuple[Insn, ...]) -> None:
     """Run the whole window; raises TooHardError and DifferentShapeError."""
+    advance(run, insns)
+    if run.control is None:
+        run.control = Control("falls", "", run.terms.const(1, 0))
+    run.finish()
+
+
+def advance(run: Run, insns: tuple[Insn, ...]) -> None:
+    """Run straight-line code; afterwards `run.control` is set if it ended in a branch or exit."""
     for insn in insns:
         if run.control is not None:
             raise TooHardError("control leaves the window before its end")
@@ -31,9 +39,6 @@ def execute(run: Run, insns: tuple[Insn, ...]) -> None:
         if insn.ref is not None and insn.kind not in _WITH_REFERENCE:
             raise TooHardError(f"the loader patches an operand of {insn.row.name}")
         _STEPS[insn.kind](run, insn)
-    if run.control is None:
-        run.control = Control("falls", "", run.terms.const(1, 0))
-    run.finish()
 
 
 def _operand(run: Run, insn: Insn) -> Term:

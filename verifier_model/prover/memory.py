@@ -30,6 +30,14 @@ class Write(NamedTuple):
     byte: Term
 
 
+class Apart(NamedTuple):
+    """Bytes whose initial contents the two programs need not share: `offs` (modulo 2**64) from `base`."""
+
+    base: Term
+    offs: frozenset[int]
+    name: Hashable
+
+
 @dataclass
 class AliasBudget:
     """Case distinctions on addresses that are left."""
@@ -46,8 +54,9 @@ class AliasBudget:
 class RegionMemory:
     """Contents of one region for one program.
 
-    `initial` names the contents before the first write: equal names are equal contents in both programs.  `writes`
-    holds known initial contents and then the program's writes, of which the first is number `known`.
+    `initial` names the contents before the first write: equal names are equal contents in both programs, but for the
+    bytes in `apart`.  `writes` holds known initial contents and then the program's writes, of which the first is number
+    `known`.
     """
 
     terms: Terms
@@ -55,6 +64,7 @@ class RegionMemory:
     budget: AliasBudget
     writes: list[Write] = field(default_factory=list)
     known: int = 0
+    apart: Apart | None = None
     _latest: dict[tuple[int, int], int] = field(default_factory=dict)
     _bases: dict[int, Term] = field(default_factory=dict)
 
@@ -65,6 +75,7 @@ class RegionMemory:
             self.budget,
             list(self.writes),
             self.known,
+            self.apart,
             dict(self._latest),
             dict(self._bases),
         )
@@ -94,8 +105,16 @@ class RegionMemory:
                     cases.append((is_same, write.byte))
                 elif is_same.constant == 1:
                     return self._choose(cases, write.byte)
-        oldest = self.writes[latest].byte if latest >= 0 else self.terms.init(self.initial, address)
+        oldest = self.writes[latest].byte if latest >= 0 else self._initial(place, address)
         return self._choose(cases, oldest)
+
+    def _initial(self, place: Place, address: Term) -> Term:
+        apart = self.apart
+        if apart is None:
+            return self.terms.init(self.initial, address)
+        if place.base is not apart.base:
+            raise TooHardError("a variable address in a frame whose contents differ")
+        return self.terms.init(apart.name if place.off in apart.offs else self.initial, address)
 
     def _choose(self, cases: list[tuple[Term, Term]], otherwise: Term) -> Term:
         for is_same, byte in reversed(cases):
@@ -106,8 +125,10 @@ class RegionMemory:
         return self.terms.offset(place.base, place.off)
 
     def written(self) -> Iterable[Place]:
-        """Places that the program wrote, in order of their last write."""
-        return list(dict.fromkeys(write.place for write in self.writes[self.known :]))
+        """Places that may hold something else than the other program's initial contents, in a fixed order."""
+        apart = self.apart
+        other = [] if apart is None else [Place(apart.base, off) for off in sorted(apart.offs)]
+        return list(dict.fromkeys((*other, *(write.place for write in self.writes[self.known :]))))
 
 
 def places(terms: Terms, address: Term, size: int) -> list[Place]:

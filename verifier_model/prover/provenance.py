@@ -66,12 +66,17 @@ _WIDE_REGION: Final = {
 }
 
 
+def symbol_value(terms: Terms, ref: Ref) -> Value:
+    """What a wide load of the symbol gives."""
+    region = _REF_REGION.get(ref.kind, Region.UNKNOWN)
+    exact = Ref(ref.kind, ref.name, ref.addend)
+    return Value(reference(terms, ref), Register(region, symbol=ref.name, exact=exact))
+
+
 def wide_load(terms: Terms, insn: Insn) -> Value:
     """A 64-bit constant, or the address that the loader fills in: a variable per symbol."""
     if insn.ref is not None:
-        region = _REF_REGION.get(insn.ref.kind, Region.UNKNOWN)
-        exact = Ref(insn.ref.kind, insn.ref.name, insn.ref.addend)
-        return Value(reference(terms, insn.ref), Register(region, symbol=insn.ref.name, exact=exact))
+        return symbol_value(terms, insn.ref)
     if insn.row.name == "lddw_constant":
         return Value(terms.const(WORD, insn.imm), SCALAR_FACT)
     region = _WIDE_REGION.get(insn.row.name, Region.UNKNOWN)

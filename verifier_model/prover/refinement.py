@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from verifier_model.bpf.demand import ALL_BITS
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Kind
-from verifier_model.prover import events as ev
 from verifier_model.prover.counterexample import (
     Assignment,
     ModelState,
@@ -16,17 +15,18 @@ from verifier_model.prover.counterexample import (
     member,
 )
 from verifier_model.prover.encode import execute
-from verifier_model.prover.entry import WORD, Entry
+from verifier_model.prover.ends import compare_ends
+from verifier_model.prover.entry import Entry
 from verifier_model.prover.events import Check, Comparison, DifferentShapeError
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
-from verifier_model.prover.memory import AliasBudget, Place
+from verifier_model.prover.memory import AliasBudget
 from verifier_model.prover.replay import confirms
 from verifier_model.prover.run import Run
 from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.smt_algebra import Query
 from verifier_model.prover.smtlib_text import script
 from verifier_model.prover.start import describe, value_of
-from verifier_model.prover.terms import Term, Terms, mask
+from verifier_model.prover.terms import Term, Terms
 from verifier_model.verdict import Counterexample, Obligation, Status, Verdict
 
 CONTRADICTION = "assumptions contradict each other"
@@ -84,7 +84,7 @@ def _plain(insns: tuple[Insn, ...]) -> list[tuple[Insn, object]]:
 
 def _prove(obligation: Obligation, limits: Limits) -> Verdict:
     entry = Entry(SimplifyingTerms(), obligation.entry)
-    if not _is_satisfiable(entry, limits):
+    if not is_satisfiable(entry, limits):
         return _unknown(CONTRADICTION)
     if _plain(obligation.before) == _plain(obligation.after):
         return Verdict(Status.PROVED, method="identical")
@@ -149,11 +149,16 @@ def _query(problem: Problem, checks: list[Check], limits: Limits) -> Query:
     return Query(terms, problem.assumptions, goals, limits.alias_tests)
 
 
-def _is_satisfiable(entry: Entry, limits: Limits) -> bool:
-    """Is there an initial state at all?  Facts bound single variables, so each can be looked at by itself."""
-    if all(member(tuple(scalars), 0) is not None for _, scalars in entry.bounds.values()):
+def is_satisfiable(entry: Entry, limits: Limits, assumptions: list[Term] | None = None) -> bool:
+    """Is there an initial state at all?  Facts bound single variables, so each can be looked at by itself.
+
+    `assumptions`: all that is assumed, when that is more than what the facts say.
+    """
+    facts = entry.assumptions()
+    wanted = facts if assumptions is None else assumptions
+    if len(wanted) == len(facts) and all(member(tuple(scalars), 0) is not None for _, scalars in entry.bounds.values()):
         return True
-    answer = Query(entry.terms, entry.assumptions(), [entry.terms.const(1, 1)], 0).solve(limits)
+    answer = Query(entry.terms, wanted, [entry.terms.const(1, 1)], limits.alias_tests).solve(limits)
     if isinstance(answer, str):
         raise TooHardError(answer)
     return answer is not None
@@ -192,28 +197,8 @@ def _compare_control(before: Run, after: Run, comparison: Comparison) -> None:
 
 
 def _compare_ends(obligation: Obligation, before: Run, after: Run, comparison: Comparison) -> None:
-    terms, demand = before.terms, obligation.demand
+    demand = obligation.demand
     is_exit = obligation.before[-1:] != () and obligation.before[-1].kind is Kind.EXIT
-    for number, (old, new) in enumerate(zip(before.registers, after.registers, strict=True)):
-        bits = demand.regs[number]
-        if number == 0 and is_exit and not obligation.function.returns_void:
-            bits = ALL_BITS
-        kept = terms.const(WORD, bits)
-        if bits:
-            comparison.same(f"r{number}", terms.and_(old.term, kept), terms.and_(new.term, kept))
-    comparison.region(" at the end", ev.PACKET, None, before.memories(), after.memories())
-    for key in sorted({*before.memory, *after.memory}, key=repr):
-        if key not in (ev.PACKET, ev.stack_key(0)):
-            comparison.region(" at the end", key, None, before.memories(), after.memories())
-    places = _demanded_stack(obligation, before, after)
-    comparison.region(" at the end", ev.stack_key(0), places, before.memories(), after.memories())
-
-
-def _demanded_stack(obligation: Obligation, before: Run, after: Run) -> tuple[Place, ...]:
-    """Demanded bytes of the current frame that either program may have written."""
-    key, top = ev.stack_key(0), before.entry.frame_pointer
-    demanded = [Place(top, off & mask(WORD)) for off in sorted(obligation.demand.stack)]
-    written = dict.fromkeys((*before.region(key).written(), *after.region(key).written()))
-    if any(place.base is not top for place in written):
-        return tuple(demanded)
-    return tuple(place for place in demanded if place in written)
+    if is_exit and not obligation.function.returns_void:
+        demand = replace(demand, regs=(ALL_BITS, *demand.regs[1:]))
+    compare_ends(demand, before, after, comparison)

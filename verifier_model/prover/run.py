@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -76,6 +77,16 @@ class Run:
         for _, place, byte in self.known_bytes:
             stack.know(place, byte)
         self.memory[ev.stack_key(0)] = stack
+
+    def fork(self) -> Run:
+        """A run that has done the same so far and goes on by itself."""
+        other = copy(self)
+        other.comparison = ev.Comparison(list(self.comparison.checks))
+        other.registers, other.events = list(self.registers), list(self.events)
+        other.memory = {key: region.copy() for key, region in self.memory.items()}
+        other.spills, other.known_bytes, other.touched = dict(self.spills), list(self.known_bytes), list(self.touched)
+        other.context_loads, other.context_words = set(self.context_loads), list(self.context_words)
+        return other
 
     def finish(self) -> None:
         """The end of the run: `before` may not have shown more events."""

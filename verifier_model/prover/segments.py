@@ -1,0 +1,153 @@
+"""One segment: every way of `before` from its start, against every way of `after` that can be taken with it.
+
+Each pair of ways is a straight-line question under the conditions of both.  What does not correspond (events, where the
+ways lead) must be impossible: the conditions contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from verifier_model.prover.counterexample import Assignment, ModelState, Sample, first_difference
+from verifier_model.prover.cuts import Claim, Start
+from verifier_model.prover.events import Check
+from verifier_model.prover.limits import Limits
+from verifier_model.prover.paths import Budget, Graph, Walk, Way
+from verifier_model.prover.smt_algebra import Query
+from verifier_model.prover.terms import Term
+from verifier_model.verdict import Equality
+
+Claims = Callable[[Way, Way], "Iterator[Claim] | str"]  # the claims where two ways end, or why they must not end there
+
+
+class Meeting(NamedTuple):
+    """A way of each program, taken from one start state wherever the conditions of `after` hold."""
+
+    before: Way
+    after: Way
+
+
+class Failure(NamedTuple):
+    """A claim that was not proved.  `state` shows a difference; without one, `text` is a reason for not knowing."""
+
+    text: str
+    meeting: Meeting
+    state: Assignment | None = None
+    belief: Equality | int | None = None
+
+
+@dataclass
+class Judge:
+    """Answers about start states: what follows, and what may differ."""
+
+    start: Start
+    limits: Limits
+    _implied: dict[tuple[tuple[int, ...], int], bool] = field(default_factory=dict)
+
+    def implied(self, conditions: tuple[Term, ...], term: Term) -> bool:
+        """Does the term (one bit) hold in every start state under the conditions?  False may mean "not seen to"."""
+        key = (tuple(condition.id for condition in conditions), term.id)
+        if key not in self._implied:
+            self._implied[key] = self._solve(conditions, [self.start.entry.terms.not_(term)]) is None
+        return self._implied[key]
+
+    def differing(self, conditions: tuple[Term, ...], checks: list[Check]) -> tuple[Check, Assignment | str] | None:
+        """A check that fails in some start state, or (with a text) for which nobody knows; None: none can fail."""
+        checks = [check for check in checks if check.before is not check.after]
+        if not checks:
+            return None
+        assumptions = [*self.start.assumptions, *conditions]
+        for number in range(self.limits.samples):
+            sample = Sample(number, self.limits.seed, self.start.entry.bounds)
+            found = first_difference(checks, assumptions, sample)
+            if found is not None:
+                return found.check, sample
+        terms = self.start.entry.terms
+        answer = self._solve(conditions, [terms.not_(terms.eq(check.before, check.after)) for check in checks])
+        if answer is None:
+            return None
+        if isinstance(answer, str):
+            return checks[0], answer
+        found = first_difference(checks, assumptions, answer)
+        return (checks[0], "model not confirmed by evaluation") if found is None else (found.check, answer)
+
+    def _solve(self, conditions: tuple[Term, ...], goals: list[Term]) -> ModelState | str | None:
+        assumptions = [*self.start.assumptions, *conditions]
+        query = Query(self.start.entry.terms, assumptions, goals, self.limits.alias_tests)
+        answer = query.solve(self.limits)
+        return answer if answer is None or isinstance(answer, str) else ModelState(answer)
+
+
+@dataclass
+class Segment:
+    """Where it starts, both programs' graphs, and the labels at which their ways end."""
+
+    start: Start
+    graphs: tuple[Graph, Graph]
+    labels: tuple[str, str]
+    stops: tuple[frozenset[str], frozenset[str]]
+    limits: Limits
+
+    def __post_init__(self) -> None:
+        self.judge = Judge(self.start, self.limits)
+
+    def meetings(self) -> Iterator[Meeting]:
+        """All pairs of ways, except some that cannot be taken together; raises TooHardError."""
+        budget = Budget(self.limits.ways, self.limits.way_insns)
+        first = Walk(self.graphs[0], self.stops[0], budget)
+        second = Walk(self.graphs[1], self.stops[1], budget, self.judge.implied)
+        for before in first.ways(self.start.before.fork(), self.labels[0]):
+            run = self.start.after.fork()
+            run.script = before.run.events
+            for after in second.ways(run, self.labels[1], before.conditions):
+                yield Meeting(before, after)
+
+    def failures(self, claims: Claims) -> Iterator[Failure]:
+        """Everything that is not proved, one counterexample per claim."""
+        for meeting in self.meetings():
+            yield from self._failures_of(meeting, claims)
+
+    def _failures_of(self, meeting: Meeting, claims: Claims) -> Iterator[Failure]:
+        found = str(meeting.after.mismatch) if meeting.after.mismatch else claims(*meeting)
+        conditions = meeting.after.conditions
+        if isinstance(found, str):
+            yield from self._must_be_impossible(found, meeting)
+            return
+        wanted = [*(Claim(check) for check in meeting.after.run.comparison.checks), *found]
+        while True:
+            answer = self.judge.differing(conditions, [claim.check for claim in wanted])
+            if answer is None:
+                return
+            check, state = answer
+            at = next(index for index, claim in enumerate(wanted) if claim.check is check)
+            claim = wanted.pop(at)
+            if isinstance(state, str):
+                yield Failure(f"{check.what}: {state}", meeting, None, claim.belief)
+            else:
+                difference = first_difference([check], [], state)
+                text = check.what if difference is None else difference.text
+                yield Failure(text, meeting, state, claim.belief)
+
+    def _must_be_impossible(self, text: str, meeting: Meeting) -> Iterator[Failure]:
+        answer = self.judge.differing(meeting.after.conditions, [self._absurd()])
+        if answer is not None:
+            _, state = answer
+            if isinstance(state, str):
+                yield Failure(f"{text}: {state}", meeting)
+            else:
+                yield Failure(text, meeting, state)
+
+    def _absurd(self) -> Check:
+        terms = self.start.entry.terms
+        return Check("", terms.const(1, 0), terms.const(1, 1))
+
+
+def trail(meeting: Meeting) -> str:
+    """The blocks that both ways pass, for messages."""
+    ways = []
+    for way in meeting:
+        end = "exit" if way.stop.is_exit else way.stop.label
+        ways.append(" ".join((*way.trail, "..." if way.mismatch else end)))
+    return ways[0] if ways[0] == ways[1] else f"{ways[0]} before, {ways[1]} after"
