@@ -39,6 +39,9 @@ model-corpus: .venv/ready-test
 agreement: .venv/ready-test
 	@$(BIN)/python -m benchmarks.agreement.operands --date $$(date +%F) $(OPERANDS_ARGS)
 
+oracle: .venv/ready-test
+	@$(BIN)/python -m benchmarks.oracle $(ORACLE_ARGS)
+
 fuzz: .venv/ready-test .venv/ready-fuzz
 	@$(BIN)/python -m benchmarks.fuzz_objects $(FUZZ_ARGS)
 

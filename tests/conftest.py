@@ -65,6 +65,22 @@ def _root() -> str | None:
     return None if os.geteuid() == 0 else "not root"
 
 
+def _kernel_image(series: str) -> Callable[[], str | None]:
+    """Fetched from the package mirror when it is not in the cache yet."""
+
+    def probe() -> str | None:
+        from verifier_model.kernel.images import image
+        from verifier_model.kernel.loader_binary import OracleMissingError
+
+        try:
+            image(series)
+        except OracleMissingError as error:
+            return str(error)
+        return None
+
+    return probe
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "bpf": _bpf,
     "root": _root,
@@ -74,6 +90,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "llvm-19-dev": _file("/usr/lib/llvm-19/lib/cmake/llvm/LLVMConfig.cmake", "llvm-19-dev"),
     **{f"plugin-{major}": _plugin(major) for major in (14, 16, 19)},
     "linux-libc-dev": _file("/usr/include/linux/bpf.h", "linux-libc-dev"),
+    **{f"linux-image-{series}": _kernel_image(series) for series in ("5.10", "6.1", "6.12")},
     "linux-source-6.1": _file("/usr/src/linux-source-6.1.tar.xz", "linux-source-6.1"),
 }
 
@@ -84,6 +101,8 @@ PACKAGES = {
     "llvm-readelf-19": "llvm-19",
     "ld": "binutils",
     "c++": "g++",
+    "cc": "gcc",
+    "qemu-system-x86_64": "qemu-system-x86",
 }
 
 

@@ -27,9 +27,11 @@ _APPEND: Final = "console=ttyS0 panic=-1 quiet no_timer_check nokaslr mitigation
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An uncompressed kernel: `release` is its series and point release ("6.1.192"), `name` says whose build it is."""
+    """An uncompressed kernel: `release` is its series and point release ("6.1.192"), `name` says whose build it is,
+    `config` is the file of its build options."""
 
     path: Path
+    config: Path
     release: str
     name: str
 
@@ -40,7 +42,8 @@ def start(image: Image, folder: Path, file: bytes) -> subprocess.Popen[bytes]:
     if qemu is None:
         raise OracleMissingError(f"{QEMU} is missing (Debian package qemu-system-x86)")
     initrd = folder / "initrd"
-    initrd.write_bytes(archive({"init": loader().read_bytes(), "questions": file}))
+    files = {"init": loader().read_bytes(), "config": image.config.read_bytes(), "questions": file}
+    initrd.write_bytes(archive(files))
     command = [qemu, *_MACHINE.split(), "-serial", f"file:{folder / 'console'}"]
     command += ["-kernel", str(image.path), "-initrd", str(initrd), "-append", _APPEND]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

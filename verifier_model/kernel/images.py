@@ -45,7 +45,7 @@ def image(series: str) -> Image:
 
 
 def _kept(series: str) -> Image | None:
-    found = [path for path in oracle_folder().glob(f"vmlinux-linux-image-{series}.*") if _KEPT.fullmatch(path.name)]
+    found = [path for path in oracle_folder().glob(f"vmlinux-linux-image-{series}.*_*") if _config(path).exists()]
     newest = max(found, key=cmp_to_key(_compare), default=None)
     return None if newest is None else _image(newest)
 
@@ -58,7 +58,11 @@ def _image(path: Path) -> Image:
     match = _KEPT.fullmatch(path.name)
     assert match is not None
     release = match["version"].partition("-")[0]
-    return Image(path, release, f"Debian {match['package']} {match['version']}")
+    return Image(path, _config(path), release, f"Debian {match['package']} {match['version']}")
+
+
+def _config(kernel: Path) -> Path:
+    return kernel.with_name(kernel.name.replace("vmlinux-", "config-", 1))
 
 
 def _fetched(series: str) -> Image:
@@ -70,8 +74,10 @@ def _fetched(series: str) -> Image:
         target = folder / f"vmlinux-{package}_{version_of(file)}"
         tree = unpack_deb(package, folder / f"unpacked-{package}", suite)
         compressed = next((tree / "boot").glob("vmlinuz-*"), None)
-        if compressed is None:
+        options = next((tree / "boot").glob("config-*"), None)
+        if compressed is None or options is None:
             raise OracleMissingError(f"{package} holds no kernel image")
+        shutil.copyfile(options, _config(target))
         partial = target.with_name("partial-" + target.name)
         partial.write_bytes(uncompressed_kernel(compressed.read_bytes()))
         partial.rename(target)

@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,16 +52,17 @@ class Oracle(Protocol):
 @dataclass(frozen=True, slots=True)
 class KernelOracle:
     """One kernel.  `build` tells apart builds of one release; `start`: (folder for temporary files, question file);
-    `patience`: seconds of silence that end a run."""
+    `patience`: seconds of silence that end a run; `answers`: where answers are kept."""
 
     name: str
     release: str
     build: str
     start: Callable[[Path, bytes], subprocess.Popen[bytes]]
     patience: float
+    answers: Path = field(default_factory=lambda: oracle_folder() / "answers.sqlite")
 
     def verdicts(self, questions: Sequence[Question], detail: bool = False) -> list[Answer]:
-        with _kept_answers() as kept:
+        with _kept_answers(self.answers) as kept:
             keys = [self._key(question, detail) for question in questions]
             answers = {key: answer for key in keys if (answer := kept.get(key)) is not None}
             # A question asked twice is asked once.
@@ -143,6 +144,6 @@ class _KeptAnswers:
 
 
 @contextmanager
-def _kept_answers() -> Iterator[_KeptAnswers]:
-    with closing(sqlite3.connect(oracle_folder() / "answers.sqlite", timeout=60)) as database:
+def _kept_answers(path: Path) -> Iterator[_KeptAnswers]:
+    with closing(sqlite3.connect(path, timeout=60)) as database:
         yield _KeptAnswers(database)

@@ -111,11 +111,11 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """The log's last line that is not statistics; empty when there is none."""
+        """The log's last line that says something of its own; empty when there is none."""
         for line in reversed(self.log.splitlines()):
             text = line.strip()
             if text and not _STATISTICS.match(text):
-                return text
+                return text.removeprefix("libbpf: ")
         return ""
 
 

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #define CONSOLE_PORT 0xe9
@@ -152,6 +153,9 @@ static struct reader questions(const char *path)
 
 static void prepare_guest(void)
 {
+	struct utsname name;
+	char path[128];
+
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
 	mount("proc", "/proc", "proc", 0, NULL);
@@ -159,6 +163,12 @@ static void prepare_guest(void)
 	mount("securityfs", "/sys/kernel/security", "securityfs", 0, NULL);
 	mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL);
 	mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL);
+	// libbpf looks for the values of .kconfig variables there.
+	if (!uname(&name)) {
+		snprintf(path, sizeof(path), "/boot/config-%s", name.release);
+		mkdir("/boot", 0755);
+		rename("/config", path);
+	}
 	if (ioperm(CONSOLE_PORT, 1, 1) || ioperm(EXIT_PORT, 1, 1))
 		for (;;)
 			pause();

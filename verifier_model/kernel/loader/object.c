@@ -108,6 +108,40 @@ long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
 	return __real_syscall(number, a, b, c, d, e, f);
 }
 
+// For maps whose size the object leaves to its user program.
+static uint32_t least_entries(enum bpf_map_type type)
+{
+	switch (type) {
+	case BPF_MAP_TYPE_RINGBUF:
+	case BPF_MAP_TYPE_USER_RINGBUF:
+		return (uint32_t)getpagesize();
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_ARRAY:
+	case BPF_MAP_TYPE_PROG_ARRAY:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_PERCPU_ARRAY:
+	case BPF_MAP_TYPE_STACK_TRACE:
+	case BPF_MAP_TYPE_CGROUP_ARRAY:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_LPM_TRIE:
+	case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+	case BPF_MAP_TYPE_DEVMAP:
+	case BPF_MAP_TYPE_DEVMAP_HASH:
+	case BPF_MAP_TYPE_SOCKMAP:
+	case BPF_MAP_TYPE_SOCKHASH:
+	case BPF_MAP_TYPE_CPUMAP:
+	case BPF_MAP_TYPE_XSKMAP:
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+	case BPF_MAP_TYPE_BLOOM_FILTER:
+		return 1;
+	default: // storage maps want 0; libbpf sizes perf_event_array
+		return 0;
+	}
+}
+
 static void prepare(struct bpf_object *object, const char *only)
 {
 	struct bpf_program *program;
@@ -125,8 +159,11 @@ static void prepare(struct bpf_object *object, const char *only)
 				break;
 			}
 	}
-	bpf_object__for_each_map(map, object)
+	bpf_object__for_each_map(map, object) {
 		bpf_map__set_pin_path(map, NULL);
+		if (!bpf_map__max_entries(map))
+			bpf_map__set_max_entries(map, least_entries(bpf_map__type(map)));
+	}
 }
 
 // One attempt; only the programs that libbpf reaches are answered.
