@@ -70,12 +70,16 @@ _WRITTEN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """`size`: bytes behind a pointer when fixed, else 0.  `changes`: a context that the helper may change."""
+    """`size`: bytes behind a pointer when fixed, else 0.  `changes`: a context that the helper may change.
+
+    `zero`: a size that may be 0 (ARG_CONST_SIZE_OR_ZERO).
+    """
 
     kind: ArgumentKind
     nullable: bool = False
     changes: bool = False
     size: int = 0
+    zero: bool = False
 
     @property
     def is_written(self) -> bool:
@@ -134,7 +138,7 @@ class Helper:
         return reg + 1 if following and following[0].kind is ArgumentKind.SIZE else None
 
 
-_WORD: Final = re.compile(r"([a-z.]+)(\?)?(!)?(?:\[(\d+)\])?")
+_WORD: Final = re.compile(r"([a-z.]+)(0)?(\?)?(!)?(?:\[(\d+)\])?")
 _MARKS: Final = frozenset(
     {
         "changes_packet",
@@ -156,8 +160,8 @@ def _argument(word: str) -> Argument:
     match = _WORD.fullmatch(word)
     if match is None:
         raise ValueError(f"no such argument: {word}")
-    name, nullable, changes, size = match.groups()
-    return Argument(ArgumentKind(name), nullable is not None, changes is not None, int(size or 0))
+    name, zero, nullable, changes, size = match.groups()
+    return Argument(ArgumentKind(name), nullable is not None, changes is not None, int(size or 0), zero is not None)
 
 
 def _helper(row: HelperRow) -> Helper:

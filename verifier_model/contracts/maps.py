@@ -73,5 +73,67 @@ MAP_TYPES: Final[dict[int, MapType]] = {
     )
 }
 BY_NAME: Final[dict[str, MapType]] = {row.name: row for row in MAP_TYPES.values()}
+# Helpers that a map type is made for, and that take (almost) no other (check_map_func_compatibility); types without a
+# row take every helper that has no row either.
+_SOCKET_MAP: Final = "sk_select_reuseport map_lookup_elem map_update_elem map_delete_elem"
+_OWN_HELPERS: Final[dict[str, frozenset[str]]] = {
+    name: frozenset(words.split())
+    for name, words in (
+        ("prog_array", "tail_call"),
+        ("perf_event_array", "perf_event_read perf_event_output skb_output perf_event_read_value xdp_output"),
+        ("ringbuf", "ringbuf_output ringbuf_reserve ringbuf_query ringbuf_reserve_dynptr ringbuf_submit_dynptr "
+                    "ringbuf_discard_dynptr"),
+        ("user_ringbuf", "user_ringbuf_drain"),
+        ("stack_trace", "get_stackid"),
+        ("cgroup_array", "skb_under_cgroup current_task_under_cgroup"),
+        ("cgroup_storage", "get_local_storage"),
+        ("percpu_cgroup_storage", "get_local_storage"),
+        ("devmap", "redirect_map map_lookup_elem"),
+        ("devmap_hash", "redirect_map map_lookup_elem"),
+        ("cpumap", "redirect_map"),
+        ("xskmap", "redirect_map map_lookup_elem"),
+        ("array_of_maps", "map_lookup_elem"),
+        ("hash_of_maps", "map_lookup_elem"),
+        ("sockmap", f"sk_redirect_map sock_map_update msg_redirect_map {_SOCKET_MAP}"),
+        ("sockhash", f"sk_redirect_hash sock_hash_update msg_redirect_hash {_SOCKET_MAP}"),
+        ("reuseport_sockarray", "sk_select_reuseport"),
+        ("queue", "map_peek_elem map_pop_elem map_push_elem"),
+        ("stack", "map_peek_elem map_pop_elem map_push_elem"),
+        ("bloom_filter", "map_peek_elem map_push_elem"),
+        ("sk_storage", "sk_storage_get sk_storage_delete kptr_xchg"),
+        ("inode_storage", "inode_storage_get inode_storage_delete kptr_xchg"),
+        ("task_storage", "task_storage_get task_storage_delete kptr_xchg"),
+        ("cgrp_storage", "cgrp_storage_get cgrp_storage_delete kptr_xchg"),
+        ("struct_ops", ""),
+        ("arena", ""),
+    )
+}  # fmt: skip
+_GENERAL: Final = frozenset({"map_lookup_elem", "map_update_elem", "map_delete_elem", "kptr_xchg"})
+_SPECIAL_HELPERS: Final = frozenset().union(*_OWN_HELPERS.values()) - _GENERAL
+_PER_CPU_LOOKUP: Final = frozenset({"percpu_array", "percpu_hash", "lru_percpu_hash"})
+_FOR_EACH: Final = _PER_CPU_LOOKUP | {"array", "hash", "lru_hash"}
+# Programs that may put sockets into maps and take them out (may_update_sockmap).
+_SOCKMAP_WRITERS: Final = frozenset(
+    {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup"}
+)
+
+
+def takes_helper(type: int, helper: str, program_type: str | None) -> bool:
+    """May a program of that type hand a map of that type to the helper?"""
+    row = MAP_TYPES.get(type)
+    if row is None:
+        return False
+    if row.name in ("sockmap", "sockhash") and helper in ("map_update_elem", "map_delete_elem"):
+        return program_type in _SOCKMAP_WRITERS or (program_type == "sock_ops" and helper == "map_delete_elem")
+    own = _OWN_HELPERS.get(row.name)
+    if own is not None:
+        return helper in own
+    if helper == "map_lookup_percpu_elem":
+        return row.name in _PER_CPU_LOOKUP
+    if helper == "for_each_map_elem":
+        return row.name in _FOR_EACH
+    return helper not in _SPECIAL_HELPERS
+
+
 READ_ONLY_FOR_PROGRAMS: Final = 0x80  # BPF_F_RDONLY_PROG: loads only
 WRITE_ONLY_FOR_PROGRAMS: Final = 0x100  # BPF_F_WRONLY_PROG
