@@ -6,15 +6,33 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from verifier_model.bpf.unit import MapDef
+from verifier_model.bpf.unit import MapDef, inner_name
 from verifier_model.contracts.maps import BY_NAME, READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS
 
 NO_PREALLOC: Final = 1
 _TEST_VALUE: Final = 48  # struct test_val: an index and eleven numbers
 
 
-def _map(name: str, type: str, key: int, value: int, entries: int = 1, flags: int = 0) -> MapDef:
-    return MapDef(name, BY_NAME[type].number, key, value, entries, flags)
+# Value types of the maps that have one, as numbers in `btf()`.
+VALUE_TYPES: Final[Mapping[str, int]] = {"map_spin_lock": 3, "sk_storage_map": 3, "map_timer": 5, "map_kptr": 14}
+KEY_TYPE: Final = 1
+POINTERS: Final = "map_kptr"  # the one whose types point to the kernel's
+_INT, _PTR, _STRUCT, _TYPE_TAG = 1, 2, 4, 18
+
+
+def _map(
+    name: str, type: str, key: int, value: int, entries: int = 1, flags: int = 0, inner: MapDef | None = None
+) -> MapDef:
+    return MapDef(
+        name,
+        BY_NAME[type].number,
+        key,
+        value,
+        entries,
+        flags,
+        value_type=VALUE_TYPES.get(name, 0),
+        inner=inner,
+    )
 
 
 # By the word behind "fixup_" in the cases.
@@ -27,7 +45,7 @@ MAPS: Final[Mapping[str, MapDef]] = {
         _map("map_array_48b", "array", 4, _TEST_VALUE),
         _map("prog1", "prog_array", 4, 4, 4),
         _map("prog2", "prog_array", 4, 4, 8),
-        _map("map_in_map", "array_of_maps", 4, 4),
+        _map("map_in_map", "array_of_maps", 4, 4, inner=_map(inner_name("map_in_map"), "array", 4, 4)),
         _map("cgroup_storage", "cgroup_storage", 16, 64, 0),
         _map("percpu_cgroup_storage", "percpu_cgroup_storage", 16, 64, 0),
         _map("map_sockmap", "sockmap", 4, 4),
@@ -46,14 +64,13 @@ MAPS: Final[Mapping[str, MapDef]] = {
         _map("map_kptr", "array", 4, 24),
     )
 }
-# Value types of the maps that have one, as numbers in `btf()`.
-VALUE_TYPES: Final[Mapping[str, int]] = {"map_spin_lock": 3, "sk_storage_map": 3, "map_timer": 5, "map_kptr": 14}
-KEY_TYPE: Final = 1
-_INT, _PTR, _STRUCT, _TYPE_TAG = 1, 2, 4, 18
 
 
-def btf() -> bytes:
-    """The types of those values: struct val {int; struct bpf_spin_lock}, struct timer, three kptrs."""
+def btf(with_pointers: bool) -> bytes:
+    """The types of those values: struct val {int; struct bpf_spin_lock}, struct timer, and if wanted three kptrs.
+
+    The kernel structures that these point to exist with its test module alone; without it their map cannot be made.
+    """
     strings, offsets = bytearray(b"\0"), dict[str, int]()
 
     def text(word: str) -> int:
@@ -68,23 +85,22 @@ def btf() -> bytes:
     def member(word: str, type: int, bits: int) -> tuple[int, int, int]:
         return text(word), type, bits
 
-    types = b"".join(
-        (
-            record("", _INT, 0, 4, 1 << 24 | 32),  # 1
-            record("bpf_spin_lock", _STRUCT, 1, 4, *member("val", 1, 0)),
-            record("val", _STRUCT, 2, 8, *member("cnt", 1, 0), *member("l", 2, 32)),
-            record("bpf_timer", _STRUCT, 0, 16),
-            record("timer", _STRUCT, 1, 16, *member("t", 4, 0)),  # 5
-            record("prog_test_ref_kfunc", _STRUCT, 0, 0),
-            record("prog_test_member", _STRUCT, 0, 0),
-            record("kptr", _TYPE_TAG, 0, 6),
-            record("kptr_ref", _TYPE_TAG, 0, 6),
-            record("kptr_ref", _TYPE_TAG, 0, 7),  # 10
-            record("", _PTR, 0, 8),
-            record("", _PTR, 0, 9),
-            record("", _PTR, 0, 10),
-            record("btf_ptr", _STRUCT, 3, 24, *member("ptr", 11, 0), *member("ptr", 12, 64), *member("ptr", 13, 128)),
-        )
+    records = (
+        record("", _INT, 0, 4, 1 << 24 | 32),  # 1
+        record("bpf_spin_lock", _STRUCT, 1, 4, *member("val", 1, 0)),
+        record("val", _STRUCT, 2, 8, *member("cnt", 1, 0), *member("l", 2, 32)),
+        record("bpf_timer", _STRUCT, 0, 16),
+        record("timer", _STRUCT, 1, 16, *member("t", 4, 0)),  # 5
+        record("prog_test_ref_kfunc", _STRUCT, 0, 0),
+        record("prog_test_member", _STRUCT, 0, 0),
+        record("kptr", _TYPE_TAG, 0, 6),
+        record("kptr_ref", _TYPE_TAG, 0, 6),
+        record("kptr_ref", _TYPE_TAG, 0, 7),  # 10
+        record("", _PTR, 0, 8),
+        record("", _PTR, 0, 9),
+        record("", _PTR, 0, 10),
+        record("btf_ptr", _STRUCT, 3, 24, *member("ptr", 11, 0), *member("ptr", 12, 64), *member("ptr", 13, 128)),
     )
+    types = b"".join(records if with_pointers else records[:5])
     header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
     return header + types + bytes(strings)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.kernel_tree import kernel_tree
-from benchmarks.model.slots import RawProgram
+from benchmarks.model.slots import SlotProgram
 from benchmarks.packages import cache_folder
 
 SERIES: Final = "6.1"
@@ -37,7 +37,7 @@ class KernelCase:
     `needs`: what only BTF or a kernel function's id can give it ("kfunc", "func_info", "attach point"), "" for none.
     """
 
-    program: RawProgram
+    program: SlotProgram
     accepted: bool
     refusal: str
     needs: str = ""
@@ -76,7 +76,7 @@ def _case(row: Mapping[str, object], name: str) -> KernelCase:
     }
     needs = "kfunc" if row["kfuncs"] else "func_info" if row["func_infos"] else ""
     needs = needs or ("attach point" if row["attach_to"] else "")
-    program = RawProgram(name, bytes.fromhex(str(row["insns"])), type, attach, load_flags, maps)
+    program = SlotProgram(name, bytes.fromhex(str(row["insns"])), type, attach, load_flags, maps)
     return KernelCase(program, row["result"] in _ACCEPTED, str(row["errstr"]), needs)
 
 

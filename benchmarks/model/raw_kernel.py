@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.model.fixed_maps import KEY_TYPE, MAPS, VALUE_TYPES, btf
-from benchmarks.model.slots import RawProgram
+from benchmarks.model.fixed_maps import KEY_TYPE, MAPS, POINTERS, VALUE_TYPES, btf
+from benchmarks.model.slots import SlotProgram
 from verifier_model.bpf.insn import SLOT_BYTES
 from verifier_model.bpf.unit import MapDef
 from verifier_model.contracts.maps import BY_NAME
@@ -42,16 +42,15 @@ class RawKernel:
 
     def __init__(self, maps: Mapping[str, MapDef] = MAPS) -> None:
         self._maps = maps
-        self._fds: dict[str, int] = {}
-        self._btf = -1
+        self._fds: dict[tuple[str, int, int], int] = {}
+        self._btfs: dict[bool, int] = {}
         self._license = byte_buffer(b"GPL\0")
         self._log = ctypes.create_string_buffer(_LOG_BYTES)
 
     def close(self) -> None:
-        for fd in (*self._fds.values(), self._btf):
-            if fd >= 0:
-                os.close(fd)
-        self._fds, self._btf = {}, -1
+        for fd in (*self._fds.values(), *self._btfs.values()):
+            os.close(fd)
+        self._fds, self._btfs = {}, {}
 
     def __enter__(self) -> RawKernel:
         return self
@@ -59,7 +58,7 @@ class RawKernel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, program: RawProgram, count_insns: bool = False) -> RawWord:
+    def ask(self, program: SlotProgram, count_insns: bool = False) -> RawWord:
         """Load and close again.  Raises NoMapError where a map of the program's cannot be made here."""
         try:
             fd = self._load(program, None)
@@ -72,7 +71,7 @@ class RawKernel:
         finally:
             os.close(fd)
 
-    def reason(self, program: RawProgram) -> str:
+    def reason(self, program: SlotProgram) -> str:
         """Why the kernel refuses the program, "" when it does not."""
         self._log[0] = b"\0"
         try:
@@ -83,12 +82,12 @@ class RawKernel:
             return f"{errno.errorcode.get(error.errno or 0, '?')}: {told[-1] if told else ''}"
         return ""
 
-    def _load(self, program: RawProgram, log: ctypes.Array[ctypes.c_char] | None) -> int:
+    def _load(self, program: SlotProgram, log: ctypes.Array[ctypes.c_char] | None) -> int:
         insns = bytearray(program.insns)
         for slot, name in program.maps.items():
             at = slot * SLOT_BYTES
             if at < len(insns) and insns[at] == _WIDE and insns[at + 1] >> 4 in _MAP_SOURCES:
-                struct.pack_into("<i", insns, at + 4, self._map(name))
+                struct.pack_into("<i", insns, at + 4, self._map(name, program))
         code = byte_buffer(bytes(insns))
         level, size = (1, len(log)) if log is not None else (0, 0)
         attr = attribute(
@@ -108,13 +107,16 @@ class RawKernel:
         )
         return bpf(Command.PROG_LOAD, attr)
 
-    def _map(self, name: str) -> int:
-        if name not in self._fds:
+    def _map(self, name: str, program: SlotProgram) -> int:
+        # A program array belongs to the type of the first program that used it.
+        is_owned = self._maps[name].type == BY_NAME["prog_array"].number
+        key = (name, program.type, program.attach) if is_owned else (name, 0, 0)
+        if key not in self._fds:
             try:
-                self._fds[name] = self._create(self._maps[name])
+                self._fds[key] = self._create(self._maps[name])
             except OSError as error:
                 raise NoMapError(f"{name}: {error.strerror}") from error
-        return self._fds[name]
+        return self._fds[key]
 
     def _create(self, row: MapDef) -> int:
         value_type = VALUE_TYPES.get(row.name)
@@ -123,7 +125,7 @@ class RawKernel:
                 "7I16sIIII",
                 *(row.type, row.key_size, row.value_size, row.max_entries, row.flags, 0, 0),
                 row.name.encode()[:15],
-                *(0, self._types(), KEY_TYPE, value_type),
+                *(0, self._types(row.name == POINTERS), KEY_TYPE, value_type),
             )
             return bpf(Command.MAP_CREATE, attr)
         inner = 0
@@ -135,9 +137,10 @@ class RawKernel:
             if inner:
                 os.close(inner)
 
-    def _types(self) -> int:
-        if self._btf < 0:
-            data = byte_buffer(btf())
-            attr = attribute("QQIII", address(data), 0, len(btf()), 0, 0)
-            self._btf = bpf(Command.BTF_LOAD, attr)
-        return self._btf
+    def _types(self, with_pointers: bool) -> int:
+        if with_pointers not in self._btfs:
+            content = btf(with_pointers)
+            data = byte_buffer(content)
+            attr = attribute("QQIII", address(data), 0, len(content), 0, 0)
+            self._btfs[with_pointers] = bpf(Command.BTF_LOAD, attr)
+        return self._btfs[with_pointers]

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Final
 
+from benchmarks.model.fixed_maps import btf
+from verifier_model.bpf.btf import Btf, parse
 from verifier_model.bpf.flow import split_blocks
 from verifier_model.bpf.insn import (
     SLOT_BYTES,
@@ -30,7 +33,7 @@ MAIN: Final = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class RawProgram:
+class SlotProgram:
     """One program as bpf(2) takes it.
 
     `maps`: for the wide loads of map addresses, by slot: the map's name.  `type`, `attach`: bpf_prog_type and
@@ -112,7 +115,7 @@ def section_of(type: int, attach: int) -> str:
     return found or (kind.name if kind else "unknown")
 
 
-def unit_of(program: RawProgram, maps: Mapping[str, MapDef]) -> Unit:
+def unit_of(program: SlotProgram, maps: Mapping[str, MapDef]) -> Unit:
     """The unit with `MAIN` and its subprograms; a function that cannot be read says why it is untouchable."""
     kind = BY_NUMBER.get(program.type)
     name = kind.name if kind else None
@@ -122,7 +125,12 @@ def unit_of(program: RawProgram, maps: Mapping[str, MapDef]) -> Unit:
     except UndecodableError as reason:
         functions = (Function(MAIN, section, (), name, untouchable=str(reason)),)
     used = {word: maps[word] for word in program.maps.values()}
-    return Unit(functions, used, cpu_level=4, license="GPL")
+    return Unit(functions, used, cpu_level=4, license="GPL", types=_types())
+
+
+@cache
+def _types() -> Btf:
+    return parse(btf(with_pointers=True), "little")
 
 
 @dataclass(slots=True)
@@ -134,7 +142,7 @@ class _Slot:
     high: RawSlot | None = None
 
 
-def _functions(program: RawProgram, type_name: str | None, section: str) -> tuple[Function, ...]:
+def _functions(program: SlotProgram, type_name: str | None, section: str) -> tuple[Function, ...]:
     slots = _decode(program.insns)
     starts = sorted({0, *_callees(slots)})
     names = {start: MAIN if start == 0 else f"f{start}" for start in starts}
@@ -188,7 +196,7 @@ def _callees(slots: Mapping[int, _Slot]) -> list[int]:
 
 
 def _blocks(
-    program: RawProgram, slots: Mapping[int, _Slot], span: range, names: Mapping[int, str]
+    program: SlotProgram, slots: Mapping[int, _Slot], span: range, names: Mapping[int, str]
 ) -> tuple[Block, ...]:
     inside = [at for at in span if at in slots]
     order = {at: index for index, at in enumerate(inside)}

@@ -8,6 +8,9 @@ from typing import Final
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Operand
 from verifier_model.checker.environment import MAX_PACKET_OFF, ZERO, each_register, with_reg
+from verifier_model.checker.knowledge import Knowledge
+from verifier_model.checker.numbers import old_decision, old_lesson
+from verifier_model.contracts.contexts import VIEWS
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, refine
 from verifier_model.domains.state import State
@@ -28,8 +31,9 @@ _END_FIRST: Final = {
     "jge": (True, False),
     "jle": (False, True),
 }
-# Pointers that cannot be 0 as long as they are not marked nullable (reg_not_null).
+# Pointers that cannot be 0 as long as they are not marked nullable; those that every kernel knows (reg_not_null).
 _NEVER_NULL: Final = frozenset({Region.MAP_VALUE, Region.MAP, Region.MEMORY, Region.OBJECT, Region.STACK, Region.CTX})
+_KNOWN_NOT_NULL: Final = frozenset({Region.MAP_VALUE})
 
 
 def operand(insn: Insn, state: State) -> Register:
@@ -41,38 +45,40 @@ def operand(insn: Insn, state: State) -> Register:
     return Register.scalar(Scalar.const(insn.imm))
 
 
-def branch(insn: Insn, state: State, taken: bool, modest: bool = False) -> State | None:
+def branch(insn: Insn, state: State, taken: bool, knows: Knowledge | None = None) -> State | None:
     """The state after the branch went that way; None when it cannot have.
 
-    With `modest`, only what every supported kernel learns from it.
+    With `knows`, only what that kernel learns from it.
     """
     row = insn.row
     dst, src = state.regs[insn.dst], operand(insn, state)
     if dst.is_scalar and src.is_scalar:
-        if modest and not _teaches_all(row.op, dst, src, taken):
-            return None if refine(row, dst.value, src.value, taken) is None else state
-        pair = refine(row, dst.value, src.value, taken)
-        if pair is None:
-            return None
-        state = _learn(state, insn.dst, dst, pair[0])
-        return _learn(state, insn.src, src, pair[1]) if row.operand is Operand.REG else state
+        return _numbers(insn, state, dst, src, taken, knows)
     if row.width != 64:
         return state
     if dst.is_pointer and src.is_scalar and src.value.constant == 0 and row.op in ("jeq", "jne"):
-        return _null_check(state, dst, is_null=(row.op == "jeq") == taken)
+        return _null_check(state, dst, (row.op == "jeq") == taken, knows)
     if src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
-        return _null_check(state, src, is_null=(row.op == "jeq") == taken)
+        return _null_check(state, src, (row.op == "jeq") == taken, knows)
     return _packet_check(row.op, state, dst, src, taken)
 
 
-def _teaches_all(op: str, dst: Register, src: Register, taken: bool) -> bool:
-    """Kernels before 6.8 bound an operand by the other only when that is constant, and learn nothing from "differs"."""
-    if src.value.constant is None and dst.value.constant is None:
-        return False
-    if op == "jset":
-        bits = src.value.constant
-        return bits is not None and (not taken or bits & bits - 1 == 0)
-    return op != ("jne" if taken else "jeq")
+def _numbers(
+    insn: Insn, state: State, dst: Register, src: Register, taken: bool, knows: Knowledge | None
+) -> State | None:
+    row = insn.row
+    pair: tuple[Scalar, Scalar] | None
+    if knows is None or knows.ranges_decide:
+        pair = refine(row, dst.value, src.value, taken)
+    else:
+        decision = old_decision(row, dst.value, src.value)
+        if decision is not None:
+            return state if decision is taken else None
+        pair = old_lesson(row, dst.value, src.value, taken)
+    if pair is None:
+        return None
+    state = _learn(state, insn.dst, dst, pair[0])
+    return _learn(state, insn.src, src, pair[1]) if row.operand is Operand.REG else state
 
 
 def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:
@@ -88,8 +94,13 @@ def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:
     return each_register(state, change)
 
 
-def _null_check(state: State, pointer: Register, is_null: bool) -> State | None:
+def _null_check(state: State, pointer: Register, is_null: bool, knows: Knowledge | None) -> State | None:
     if not pointer.nullable:
+        if knows is not None and pointer.region not in _KNOWN_NOT_NULL:
+            return state
+        if pointer.region is Region.OBJECT and (pointer.object is None or pointer.object.name not in VIEWS):
+            # A pointer that was found in a kernel object may be NULL, whatever its type says.
+            return state
         return None if is_null and pointer.region in _NEVER_NULL and _is_start(pointer) else state
     if not _is_start(pointer) or pointer.id == 0:
         return state

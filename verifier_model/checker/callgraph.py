@@ -28,6 +28,18 @@ def callees(unit: Unit, function: Function) -> tuple[Function, ...]:
     return tuple(found.values())
 
 
+def followed(unit: Unit, root: Function) -> tuple[Function, ...]:
+    """`root` and every static subprogram that calls of them reach, each once."""
+    found = {root.name: root}
+    waiting = [root]
+    while waiting:
+        for callee in callees(unit, waiting.pop()):
+            if callee.name not in found:
+                found[callee.name] = callee
+                waiting.append(callee)
+    return tuple(found.values())
+
+
 def depth(unit: Unit, function: Function, above: tuple[str, ...] = ()) -> int | None:
     """Frames on the longest chain of static calls from `function`; None when it is recursive or too deep."""
     if function.name in above or len(above) >= MAX_FRAMES:

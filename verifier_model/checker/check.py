@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.isa import MEMORY_KINDS, Kind
+from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
-from verifier_model.checker.callgraph import callee_of, depth, roots_of
+from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of
 from verifier_model.checker.conditions import Condition, conditions_of
 from verifier_model.checker.environment import Environment
 from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
+from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.checker.loops import cyclic_labels
 from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem
+from verifier_model.checker.shape import shape_problem
 from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import work
 from verifier_model.domains.lattice import includes, join
@@ -26,6 +28,7 @@ from verifier_model.domains.state import State
 PROCESSED_LIMIT: Final = 100_000
 DISTINCT_STATES: Final = 48
 REMEMBERED_TURNS: Final = 32  # turns of a loop that a new one is compared with
+_TRANSLATED: Final = frozenset({Region.CTX, Region.OBJECT})  # accesses become others, by type (reg_type_mismatch_ok)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,14 @@ class Checker(Explorer):
     def __init__(self, env: Environment, live: Live | None = None) -> None:
         super().__init__(env, live, PROCESSED_LIMIT)
         self.lowest: dict[str, int] = {}
+        self._accessed: dict[tuple[str, str, int], tuple[Region, object] | None] = {}
         self._conditions: dict[int, tuple[Condition, ...]] = {}
         self._cycles: dict[str, frozenset[str]] = {}
         self._insns: list[Insn] = []
 
     def before(self, place: Place, at: int, insn: Insn, state: State) -> None:
         """Decide the instruction's conditions; raises RefusedError."""
-        problem = self._problem(insn, state)
+        problem = self._problem(insn, state) or self._other_pointer(place, at, insn, state)
         if problem is not None:
             raise RefusedError(Rejection(place.function, Point(place.label, at), problem))
         if insn.kind in MEMORY_KINDS or insn.kind is Kind.CALL:
@@ -96,6 +100,15 @@ class Checker(Explorer):
             if problem is not None:
                 return problem
         return None
+
+    def _other_pointer(self, place: Place, at: int, insn: Insn, state: State) -> str | None:
+        """An access is translated once, so all paths must come to it with the same type of pointer (save_aux_ptr_type)."""
+        if insn.kind not in MEMORY_KINDS:
+            return None
+        register = state.regs[insn.src if insn.kind in LOAD_KINDS else insn.dst]
+        kind = (register.region, register.object) if register.region in _TRANSLATED else None
+        known = self._accessed.setdefault((place.function, place.label, at), kind)
+        return None if known == kind else "same insn cannot be used with different pointers"
 
     def _note_stack(self, function: str, insn: Insn, state: State) -> None:
         """Remember the lowest byte that each function's frame is used to."""
@@ -154,11 +167,11 @@ def _is_above(state: State, trail: Trail) -> bool:
     return False
 
 
-def check(unit: Unit, function: Function) -> Report:
+def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL) -> Report:
     """Would the kernel accept `function` in `unit`, together with everything that it calls and is called by?
 
     A static subprogram is checked inside each program that reaches it.  `function` may differ from the unit's function
-    of the same name, which it then stands for.
+    of the same name, which it then stands for.  `knows`: the kernel's verifier, by default what all have in common.
     """
     if function.untouchable is not None:
         return Report(False, Rejection(function.name, None, function.untouchable), 0)
@@ -169,7 +182,7 @@ def check(unit: Unit, function: Function) -> Report:
         return Report(False, Rejection(function.name, None, "no program reaches the function"), 0)
     processed = 0
     for root in roots:
-        rejection, count = _check_root(unit, root)
+        rejection, count = _check_root(unit, root, knows)
         if rejection is not None:
             return Report(False, rejection, processed + count)
         done = work(unit, root)
@@ -180,12 +193,16 @@ def check(unit: Unit, function: Function) -> Report:
     return Report(True, None, processed)
 
 
-def _check_root(unit: Unit, root: Function) -> tuple[Rejection | None, int]:
+def _check_root(unit: Unit, root: Function, knows: Knowledge) -> tuple[Rejection | None, int]:
     if depth(unit, root) is None:
         return Rejection(root.name, None, "the call stack of 8 frames is too deep !"), 0
     if root.untouchable is not None:
         return Rejection(root.name, None, root.untouchable), 0
-    checker = Checker(Environment(unit, root, modest=True))
+    for function in followed(unit, root):
+        misshapen = shape_problem(function, knows)
+        if misshapen is not None:
+            return Rejection(function.name, *misshapen), 0
+    checker = Checker(Environment(unit, root, knows))
     try:
         trouble = checker.run()
     except RefusedError as refused:

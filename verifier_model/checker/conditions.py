@@ -153,8 +153,11 @@ class StorableValue:
         register = state.regs[self.reg]
         if register.is_scalar:
             return None
-        if state.regs[self.base].region is not Region.STACK:
+        base = state.regs[self.base]
+        if base.region is not Region.STACK:
             return f"R{self.reg} leaks addr into mem"
+        if base.frame and register.region in (Region.STACK, Region.UNKNOWN):
+            return "cannot spill pointers to stack into stack frame of the caller"
         if self.size != 8 or state.regs[self.base].constant_off is None:
             return "invalid size of register spill"
         return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from verifier_model.bpf.unit import Function, Unit
+from verifier_model.checker.knowledge import Knowledge
 from verifier_model.contracts.programs import ProgramType, program_of
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
@@ -32,20 +33,27 @@ class Environment:
     """One analysis.  `root` is the function that the kernel verifies; `function` the one that runs now: `root` itself
     or a static subprogram called from it.
 
-    `modest`: derive of numbers only what every supported kernel derives too, for the acceptance check; facts need not.
+    `knows`: derive only what this kernel derives too, for the acceptance check; None for facts, which need no modesty.
     Ids count up, so that equal analyses give equal ids.
     """
 
-    __slots__ = ("function", "modest", "next_id", "program", "root", "symbols", "unit")
+    __slots__ = ("function", "knows", "next_id", "program", "root", "symbols", "unit")
 
-    def __init__(self, unit: Unit, root: Function, modest: bool = False, first_id: int = FIRST_FREE_ID) -> None:
+    def __init__(
+        self, unit: Unit, root: Function, knows: Knowledge | None = None, first_id: int = FIRST_FREE_ID
+    ) -> None:
         self.unit = unit
         self.root = root
         self.function = root
-        self.modest = modest
+        self.knows = knows
         self.next_id = first_id
         self.symbols = {name: -1 - at for at, name in enumerate((*unit.maps, *unit.data))}
         self.program: ProgramType | None = program_of(root)
+
+    @property
+    def modest(self) -> bool:
+        """Does a kernel's own ignorance count (the acceptance check), or do facts follow from semantics alone?"""
+        return self.knows is not None
 
     def fresh(self) -> int:
         self.next_id += 1

@@ -199,8 +199,8 @@ class Explorer:
         taken: State | None = state
         falls: State | None = state
         if kind is Kind.BRANCH:
-            modest = self.env.modest
-            taken, falls = branch(insn, state, True, modest), branch(insn, state, False, modest)
+            knows = self.env.knows
+            taken, falls = branch(insn, state, True, knows), branch(insn, state, False, knows)
         if taken is not None and target is not None:
             self._work.append((target, taken, trail))
         return self._next(here, place.label), falls

@@ -17,6 +17,7 @@ from verifier_model.checker.branches import operand
 from verifier_model.checker.calls import call
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, with_reg
 from verifier_model.checker.memory import is_inside, load, mark, soften, soften_all, stack_span, write
+from verifier_model.checker.numbers import kernel_alu
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, alu, alu_row, endian
 from verifier_model.domains.state import State
@@ -38,9 +39,6 @@ _MOVABLE: Final = frozenset(
         Region.OBJECT,
     }
 )
-# Operations whose result some supported kernel takes as unknown although its operands are bounded.
-_IMMODEST: Final = frozenset({"div", "mod", "sdiv", "smod", "neg"})
-_SHIFTS: Final = frozenset({"lsh", "rsh", "arsh"})
 
 
 def step(env: Environment, insn: Insn, state: State) -> State:
@@ -67,20 +65,16 @@ def _alu(env: Environment, insn: Insn, state: State) -> State:
 
 
 def _number(env: Environment, insn: Insn, dst: Scalar, src: Scalar) -> Scalar:
-    row = insn.row
-    if env.modest and (dst.constant is None or src.constant is None):
-        is_unknown = row.op in _IMMODEST
-        is_unknown = is_unknown or (row.op in _SHIFTS and src.constant is None)
-        is_unknown = is_unknown or (row.op == "mul" and max(dst.umax, src.umax) > U32_MAX)
-        if is_unknown:
-            return Scalar.of_width(32) if row.width == 32 else Scalar.top()
-    return alu_row(row, dst, src)
+    return kernel_alu(insn.row, dst, src) if env.modest else alu_row(insn.row, dst, src)
 
 
 def _move(env: Environment, insn: Insn, state: State, src: Register) -> State:
-    if insn.row.width == 32 and not (src.is_scalar and src.value.umax <= U32_MAX):
+    knows, is_narrow = env.knows, insn.row.width == 32
+    if is_narrow and not (src.is_scalar and src.value.umax <= U32_MAX):
         value = alu("mov", 32, ZERO, src.value) if src.is_scalar else Scalar.of_width(32)
         return with_reg(state, insn.dst, Register.scalar(value))
+    if is_narrow and knows is not None and not knows.linked_narrow_moves:
+        return with_reg(state, insn.dst, Register.scalar(src.value))
     if src.is_scalar and src.id == 0 and src.value.bits_mask and insn.row.operand is Operand.REG:
         # From here on both hold one number: what a branch teaches about one holds for the other.
         src = Register(Region.SCALAR, src.value, id=env.fresh())
@@ -110,7 +104,8 @@ def _pointer_sum(env: Environment, op: str, dst: Register, src: Register) -> Reg
 def _endian(env: Environment, insn: Insn, state: State) -> State:
     dst = state.regs[insn.dst]
     if env.modest or not dst.is_scalar:
-        return with_reg(state, insn.dst, Register.scalar(Scalar.of_width(insn.row.width)))
+        # The kernel forgets the number whole, whatever the width.
+        return with_reg(state, insn.dst, _ANY if env.modest else Register.scalar(Scalar.of_width(insn.row.width)))
     return with_reg(state, insn.dst, Register.scalar(endian(insn.row, dst.value, env.unit.byte_order)))
 
 
@@ -161,8 +156,8 @@ def _store(env: Environment, insn: Insn, state: State) -> State:
 def _immediate(env: Environment, insn: Insn) -> Register:
     if insn.ref is not None:
         return _ANY
-    # Kernels before 5.10.186, 5.15.120 and 6.1.36 forget the number that a store-immediate writes.
-    return _ANY if env.modest and insn.imm else Register.scalar(Scalar.const(insn.imm))
+    is_forgotten = env.knows is not None and not env.knows.store_immediate
+    return _ANY if is_forgotten and insn.imm else Register.scalar(Scalar.const(insn.imm))
 
 
 def _atomic(env: Environment, insn: Insn, state: State) -> State:

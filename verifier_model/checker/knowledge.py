@@ -1,0 +1,66 @@
+"""What the verifier of one kernel works out by itself, as rows of features.
+
+A number that the model bounds and the kernel does not is a program accepted here and refused there, so the acceptance
+check derives nothing that its kernel does not derive.  Facts need no such modesty: they follow from semantics alone.
+Sources: kernel/bpf/verifier.c of the releases named below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+Release = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """One kernel's verifier; every field that is True lets it accept more.
+
+    `linked_narrow_moves`: what a branch teaches about a number holds for its 32-bit copy, too.
+    `store_immediate`: a store-immediate to the stack leaves a known number.
+    `middle_entries`: a loop may be entered in its middle by falling through (check_cfg).
+    `uninitialised_stack`: stack that was never written may be read as numbers.
+    `ranges_decide`: branches are decided by ranges on both sides, "equal" and "differs" by ranges, too; both operands
+    learn from each other, and 32-bit branches leave the 64-bit bounds alone.
+    `stack_parts`: parts of a spilled number, and numbers spilled narrowly, keep what is known of them.
+    """
+
+    linked_narrow_moves: bool = False
+    store_immediate: bool = False
+    middle_entries: bool = False
+    uninitialised_stack: bool = False
+    ranges_decide: bool = False
+    stack_parts: bool = False
+
+
+# What all kernels from 5.10 on have in common: whoever is accepted with it is accepted by each.
+EVERY_KERNEL: Final = Knowledge()
+_SINCE: Final[tuple[tuple[str, Release], ...]] = (
+    ("linked_narrow_moves", (6, 10, 0)),
+    ("store_immediate", (6, 4, 0)),
+    ("middle_entries", (6, 7, 0)),
+    ("uninitialised_stack", (6, 3, 0)),
+    ("ranges_decide", (6, 8, 0)),
+    ("stack_parts", (6, 9, 0)),
+)
+# Stable series got some of it in a later point release.
+_STABLE: Final[dict[tuple[int, int], tuple[tuple[str, int], ...]]] = {
+    (5, 10): (("store_immediate", 186),),
+    (5, 15): (("store_immediate", 120),),
+    (6, 1): (("store_immediate", 36),),
+}
+_NAMES: Final = frozenset(field.name for field in fields(Knowledge))
+assert {name for name, _ in _SINCE} == _NAMES
+
+
+def knowledge(release: Release) -> Knowledge:
+    """What the kernel `release` (as 6.1.36) works out."""
+    found = Knowledge()
+    for name, since in _SINCE:
+        if release >= since:
+            found = replace(found, **{name: True})
+    for name, point in _STABLE.get(release[:2], ()):
+        if release[2] >= point:
+            found = replace(found, **{name: True})
+    return found
