@@ -8,6 +8,7 @@ from k2_tools.demo import demo
 from k2_tools.diff import diff
 from k2_tools.lint import lint
 from k2_tools.opt import opt
+from k2_tools.recheck import recheck
 from k2_tools.report import report
 from k2_tools.settings_table import settings
 from synth.settings import VERSION
@@ -19,5 +20,5 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, demo, settings):
+for command in (opt, report, diff, lint, recheck, demo, settings):
     main.add_command(command)
