@@ -7,7 +7,7 @@ followed.  `rewrite` makes it true again, or says why that cannot be done; then 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -165,7 +165,7 @@ class _Rewriter:
             self.edits[name].put(header.table, header.table + 4, length.to_bytes(4, self.elf.order))
             self.edits[name].put(header.start, header.end, program)
 
-    def _lists(self, name: str, is_location: bool, info: InfoRewriter, units: list[DebugUnit]) -> None:
+    def _lists(self, name: str, is_location: bool, info: InfoRewriter, units: Sequence[DebugUnit]) -> None:
         if name not in self.names:
             return
         data, order = self._data(name), self.elf.order

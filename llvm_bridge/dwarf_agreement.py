@@ -10,7 +10,8 @@ judged for the function as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 from llvm_bridge.dwarf_alignment import Stretch
@@ -56,21 +57,34 @@ class Agreement:
 
     tainted: Sequence[Masks | None]
     memory: Memory
+    _alike: list[tuple[int, int, Masks | None]] = field(default_factory=list)
 
-    def meets(self, cell: int, need: Need, bits: int) -> bool:
-        """Do all things that `need` names hold their old values throughout the cell?
+    def __post_init__(self) -> None:
+        at = 0
+        for masks, group in groupby(self.tainted):
+            end = at + sum(1 for _ in group)
+            self._alike.append((at, end, masks))
+            at = end
+
+    def runs(self, need: Need, bits: int) -> tuple[tuple[int, int], ...]:
+        """Maximal runs [i, j) of cells throughout which all things that `need` names hold their old values.
 
         `bits` masks the bits of the variable; they count where it is simply in a register.
         """
         if need.stack and (self.memory.frame or self.memory.all_frame):
-            return False
+            return ()
         if need.memory and not self.memory.is_clean:
-            return False
-        masks = self.tainted[cell]
+            return ()
         mask = bits if need.is_plain else ALL_BITS
-        if masks is None:
-            return False
-        return masks == _CLEAN or not any(masks[register] & mask for register in need.registers)
+        found: list[tuple[int, int]] = []
+        for start, end, masks in self._alike:
+            if masks is None or any(masks[register] & mask for register in need.registers):
+                continue
+            if found and found[-1][1] == start:
+                found[-1] = found[-1][0], end
+            else:
+                found.append((start, end))
+        return tuple(found)
 
 
 def writes(insn: Insn) -> frozenset[int]:
@@ -97,7 +111,7 @@ def agreements_of(changed: Mapping[str, Changed]) -> dict[str, Agreement]:
 
 def _rewritten(stretches: Sequence[Stretch]) -> Iterator[Insn]:
     for stretch in stretches:
-        for i, j, k, m, is_kept in stretch.spans():
+        for i, j, k, m, is_kept in stretch.spans:
             if not is_kept:
                 yield from stretch.old[i:j]
                 yield from stretch.new[k:m]
@@ -132,7 +146,7 @@ def _with_frame(memory: Memory, old: Function, new: Function, reaches_callers: b
 def _agreement(old: Function, new: Function, stretches: Sequence[Stretch], memory: Memory) -> Agreement:
     edges, sound = _edges(old, new, stretches)
     if all(sound.values()) and memory.is_clean and not any(writes(insn) for insn in _rewritten(stretches)):
-        return Agreement([_CLEAN] * sum(1 for stretch in stretches for _ in stretch.spans()), memory)
+        return Agreement([_CLEAN] * sum(1 for stretch in stretches for _ in stretch.spans), memory)
     demands = _demands(stretches, edges)
     starts: dict[str, Masks] = {stretches[0].label: _CLEAN}
     if not stretches[0].is_straight:
@@ -210,7 +224,7 @@ def _demands(stretches: Sequence[Stretch], edges: Mapping[str, tuple[str, ...]])
 
 def _backward(stretch: Stretch, end: Masks) -> list[Masks]:
     found: list[Masks] = []
-    for i, j, k, m, is_kept in reversed(list(stretch.spans())):
+    for i, j, k, m, is_kept in reversed(list(stretch.spans)):
         if is_kept:
             end = _demand(stretch.new[k], end)
         else:
@@ -232,7 +246,7 @@ def _demand(insn: Insn, after: Masks) -> Masks:
 def _forward(stretch: Stretch, start: Masks, demands: Sequence[Masks], memory: Memory) -> Iterator[Masks]:
     """The tainted bits in each span, then at the end."""
     taint = start
-    for number, (i, j, k, m, is_kept) in enumerate(stretch.spans()):
+    for number, (i, j, k, m, is_kept) in enumerate(stretch.spans):
         if taint != _CLEAN:
             taint = tuple(t & ~d for t, d in zip(taint, demands[number], strict=True))
         if is_kept:

@@ -7,7 +7,7 @@ the middle of a block counts as rewritten as a whole, which loses detail and nev
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -31,9 +31,16 @@ class Stretch:
     new: tuple[Insn, ...]
     kept: tuple[tuple[int, int], ...]
     is_straight: bool
+    _spans: list[tuple[int, int, int, int, bool]] = field(default_factory=list, compare=False)
 
-    def spans(self) -> Iterator[tuple[int, int, int, int, bool]]:
+    @property
+    def spans(self) -> Sequence[tuple[int, int, int, int, bool]]:
         """(i, j, k, m, is kept): old instructions [i, j) became new ones [k, m), in order; kept ones each alone."""
+        if not self._spans:
+            self._spans.extend(self._find_spans())
+        return self._spans
+
+    def _find_spans(self) -> Iterator[tuple[int, int, int, int, bool]]:
         at_old = at_new = 0
         for old, new in (*self.kept, (len(self.old), len(self.new))):
             if at_old < old or at_new < new:
@@ -85,8 +92,7 @@ def _stretch(old: Block, blocks: list[Block], entered: dict[str, int]) -> Stretc
 def _diff(old: Sequence[Insn], new: Sequence[Insn]) -> list[tuple[int, int]]:
     if old == new:
         return [(i, i) for i in range(len(old))]
-    a = [insn.without_origin() if not insn.origin.core else insn for insn in old]
-    b = [insn.without_origin() if not insn.origin.core else insn for insn in new]
+    a, b = [_sense(insn) for insn in old], [_sense(insn) for insn in new]
     shorter, head, tail = min(len(a), len(b)), 0, 0
     while head < shorter and a[head] == b[head]:
         head += 1
@@ -100,7 +106,12 @@ def _diff(old: Sequence[Insn], new: Sequence[Insn]) -> list[tuple[int, int]]:
     ]
 
 
-def _myers(a: Sequence[Insn], b: Sequence[Insn]) -> list[tuple[int, int]]:
+def _sense(insn: Insn) -> tuple[object, ...]:
+    """What makes an instruction the same one: all but its line."""
+    return insn.row, insn.dst, insn.src, insn.off, insn.imm, insn.ref, insn.origin if insn.origin.core else None
+
+
+def _myers(a: Sequence[object], b: Sequence[object]) -> list[tuple[int, int]]:
     furthest = {1: 0}
     trace: list[dict[int, int]] = []
     for differences in range(min(len(a) + len(b), MOST_DIFFERENCES) + 1):

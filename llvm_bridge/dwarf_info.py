@@ -6,7 +6,7 @@ ranges where it is true; then the entry gets an abbreviation of its own, and ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -84,7 +84,7 @@ class InfoRewriter:
 
     places: Places
     moves: Moves
-    units: list[DebugUnit]
+    units: Sequence[DebugUnit]
     data: bytes
     edits: dict[str, Edits]
     order: ByteOrder

@@ -37,6 +37,13 @@ class Row:
     discriminator: int = 0
     end: bool = False
 
+    def at(self, address: int) -> Row:
+        """The same row at another address."""
+        return Row(
+            address, self.file, self.line, self.column, self.is_stmt, self.basic_block, self.prologue_end,
+            self.epilogue_begin, self.isa, self.discriminator, self.end,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
@@ -93,6 +100,32 @@ def tables(data: bytes, order: ByteOrder) -> Iterator[Header]:
         at = end
 
 
+@dataclass(slots=True)
+class _Registers:
+    """The state machine's registers: a row in the making."""
+
+    address: int = 0
+    file: int = 1
+    line: int = 1
+    column: int = 0
+    is_stmt: bool = True
+    basic_block: bool = False
+    prologue_end: bool = False
+    epilogue_begin: bool = False
+    isa: int = 0
+    discriminator: int = 0
+
+    def emitted(self, end: bool) -> Row:
+        """The row; what is said of one row alone is forgotten."""
+        row = Row(
+            self.address, self.file, self.line, self.column, self.is_stmt, self.basic_block, self.prologue_end,
+            self.epilogue_begin, self.isa, self.discriminator, end,
+        )  # fmt: skip
+        self.basic_block = self.prologue_end = self.epilogue_begin = False
+        self.discriminator = 0
+        return row
+
+
 class _Machine:
     """The line number state machine of section 6.2.2."""
 
@@ -101,7 +134,7 @@ class _Machine:
         self._reset()
 
     def _reset(self) -> None:
-        self.row = Row(is_stmt=self.header.default_is_stmt)
+        self.row = _Registers(is_stmt=self.header.default_is_stmt)
         self.rows: list[Row] = []
         self.home: tuple[int, int] | None = None
 
@@ -110,7 +143,7 @@ class _Machine:
             op = self.cursor.number(1)
             if op >= self.header.opcode_base:
                 self._special(op - self.header.opcode_base)
-                self._emit()
+                self.rows.append(self.row.emitted(end=False))
             elif op:
                 self._standard(op)
             elif self._extended():
@@ -121,49 +154,40 @@ class _Machine:
         if self.rows:
             raise DwarfError("a line sequence without an end")
 
-    def _emit(self) -> None:
-        row = self.row
-        self.rows.append(row)
-        if row.basic_block or row.prologue_end or row.epilogue_begin or row.discriminator or row.end:
-            self.row = replace(
-                row, basic_block=False, prologue_end=False, epilogue_begin=False, discriminator=0, end=False
-            )
-
     def _advance(self, operations: int) -> None:
-        self.row = replace(self.row, address=self.row.address + operations * self.header.minimum)
+        self.row.address += operations * self.header.minimum
 
     def _special(self, adjusted: int) -> None:
         operations, lines = divmod(adjusted, self.header.line_range)
-        row = self.row
-        address = row.address + operations * self.header.minimum
-        self.row = replace(row, address=address, line=row.line + self.header.line_base + lines)
+        self._advance(operations)
+        self.row.line += self.header.line_base + lines
 
     def _standard(self, op: int) -> None:
         cursor, row = self.cursor, self.row
         if op == _COPY:
-            self._emit()
+            self.rows.append(row.emitted(end=False))
         elif op == _ADVANCE_PC:
             self._advance(cursor.uleb())
         elif op == _ADVANCE_LINE:
-            self.row = replace(row, line=row.line + cursor.sleb())
+            row.line += cursor.sleb()
         elif op == _SET_FILE:
-            self.row = replace(row, file=cursor.uleb())
+            row.file = cursor.uleb()
         elif op == _SET_COLUMN:
-            self.row = replace(row, column=cursor.uleb())
+            row.column = cursor.uleb()
         elif op == _NEGATE:
-            self.row = replace(row, is_stmt=not row.is_stmt)
+            row.is_stmt = not row.is_stmt
         elif op == _BLOCK:
-            self.row = replace(row, basic_block=True)
+            row.basic_block = True
         elif op == _CONST_ADD_PC:
             self._advance((255 - self.header.opcode_base) // self.header.line_range)
         elif op == _FIXED_ADVANCE:
-            self.row = replace(row, address=row.address + cursor.number(2))
+            row.address += cursor.number(2)
         elif op == _PROLOGUE_END:
-            self.row = replace(row, prologue_end=True)
+            row.prologue_end = True
         elif op == _EPILOGUE_BEGIN:
-            self.row = replace(row, epilogue_begin=True)
+            row.epilogue_begin = True
         elif op == _SET_ISA:
-            self.row = replace(row, isa=cursor.uleb())
+            row.isa = cursor.uleb()
         else:
             raise DwarfError("an unknown opcode in a line table")
 
@@ -179,12 +203,11 @@ class _Machine:
             self.cursor.skip(_ADDRESS_BYTES)
             section, symbol, address = found
             self.home = section, symbol
-            self.row = replace(self.row, address=address)
+            self.row.address = address
         elif op == _SET_DISCRIMINATOR:
-            self.row = replace(self.row, discriminator=self.cursor.uleb())
+            self.row.discriminator = self.cursor.uleb()
         elif op == _END_SEQUENCE:
-            self.row = replace(self.row, end=True)
-            self._emit()
+            self.rows.append(self.row.emitted(end=True))
         else:
             raise DwarfError("an unknown extended opcode in a line table")
         if self.cursor.at != stop:
@@ -219,7 +242,7 @@ def moved_rows(rows: tuple[Row, ...], position: Callable[[int], int]) -> tuple[R
         if group[0].end:
             while new and new[-1].address == address and len(new) > 1:
                 new.pop()
-        moved = [replace(row, address=address) for row in group]
+        moved = [row.at(address) for row in group]
         if any(marks) and not group[0].end:
             last = moved[-1]
             moved[-1] = replace(

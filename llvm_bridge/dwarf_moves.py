@@ -9,8 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
-from typing import Final
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 from llvm_bridge.dwarf_agreement import Agreement, agreements_of
 from llvm_bridge.dwarf_alignment import Stretch, aligned
@@ -24,8 +24,7 @@ MOST_NEEDS: Final = 400
 """Sets of registers that the locations of one function may use: keeps hostile input from multiplying the work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """Bytes [old, old_end) of the old section became [new, new_end) of the new one; `bounds` are the new instructions'
     starts inside and `old_bounds` the old ones', each with the end."""
 
@@ -110,9 +109,7 @@ class FunctionMoves:
             assert self.agreement is not None
             if len(self._runs) >= MOST_NEEDS:
                 raise DwarfError("locations of too many kinds")
-            met = [self.agreement.meets(number, need, bits) for number in range(len(self.cells))]
-            edges = [0, *(i for i, (a, b) in enumerate(pairwise(met), 1) if a != b), len(met)]
-            found = tuple((i, j) for i, j in pairwise(edges) if met[i])
+            found = self.agreement.runs(need, bits)
             self._runs[need, bits] = found
         return found
 
@@ -194,7 +191,7 @@ def _cells(placed: Placed, new_start: int, stretches: Sequence[Stretch]) -> list
     old_at, new_at = placed.start, new_start
     for stretch in stretches:
         olds, news = _bounds(stretch.old, old_at), _bounds(stretch.new, new_at)
-        for i, j, k, m, is_kept in stretch.spans():
+        for i, j, k, m, is_kept in stretch.spans:
             cells.append(Cell(tuple(olds[i : j + 1]), tuple(news[k : m + 1]), is_kept))
         old_at, new_at = olds[-1], news[-1]
     return cells

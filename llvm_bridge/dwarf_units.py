@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from llvm_bridge.dwarf_forms import (
@@ -157,9 +158,10 @@ def _steps(raw: Sequence[tuple[int, int, int | None]], version: int) -> tuple[tu
     return tuple(steps)
 
 
-def read_units(info: bytes, abbreviations: bytes, order: ByteOrder) -> list[DebugUnit]:
+@lru_cache(maxsize=1)
+def read_units(info: bytes, abbreviations: bytes, order: ByteOrder) -> Sequence[DebugUnit]:
     """Every unit of .debug_info; raises DwarfError for what is not DWARF 2 to 5 in its 32-bit format."""
-    units = []
+    units: list[DebugUnit] = []
     at = 0
     tables: dict[tuple[int, int], AbbreviationTable] = {}
     parsed = 0
@@ -173,7 +175,7 @@ def read_units(info: bytes, abbreviations: bytes, order: ByteOrder) -> list[Debu
                 raise DwarfError("tables of abbreviations that overlap")
         units.append(_read_unit(info, order, header, tables[key]))
         at = header.end
-    return units
+    return tuple(units)
 
 
 def _header(info: bytes, order: ByteOrder, at: int) -> UnitHeader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -39,7 +39,7 @@ from llvm_bridge.elf import (
 from llvm_bridge.prune import uleb_list
 from llvm_bridge.references import call_target
 from llvm_bridge.slots import slot_at
-from verifier_model.bpf import btf as btf_graph
+from llvm_bridge.type_graph import type_graph
 from verifier_model.bpf.btf import Btf, BtfError
 from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, branch_distance, read_slot
 from verifier_model.bpf.isa import Kind, Row
@@ -120,8 +120,7 @@ class Subject:
 
     @cached_property
     def graph(self) -> Btf | None:
-        index = self.elf.section_index(".BTF")
-        return None if index is None else btf_graph.parse(self.elf.sections[index].data, self.elf.order)
+        return type_graph(self.elf)
 
 
 def _section_shapes(subject: Subject) -> Iterator[Finding]:
@@ -372,6 +371,7 @@ def _shortened(finding: Finding) -> Finding:
     )
 
 
+@lru_cache(maxsize=2)
 def lint(data: bytes) -> tuple[Finding, ...]:
     """Everything that is wrong with the object, in the order of the rules; () when nothing is."""
     try:

@@ -38,7 +38,7 @@ from llvm_bridge.maps import data_sections, read_maps
 from llvm_bridge.object import CodeSection, Object, Placed, Untouched
 from llvm_bridge.records import NO_RECORDS, read_records
 from llvm_bridge.references import code_addend, places, references
-from verifier_model.bpf import btf as btf_graph
+from llvm_bridge.type_graph import type_graph
 from verifier_model.bpf import sections as section_names
 from verifier_model.bpf.btf import LINKAGE_STATIC, Btf, BtfError
 from verifier_model.bpf.insn import SLOT_BYTES, RefKind
@@ -89,7 +89,7 @@ def _without_claims(data: bytes) -> bytes:
 def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts]) -> Object:
     elf = elf_file.parse(data)
     _refuse_unknown(elf)
-    graph = _graph(elf)
+    graph = type_graph(elf)
     bounds = _all_bounds(elf)
     _make_names_unique(bounds)
     records = read_records(elf, graph, bounds) if graph else NO_RECORDS
@@ -142,11 +142,6 @@ def _refuse_unknown(elf: Elf) -> None:
             raise ObjectError(f"two sections are called {section.name}")
         if section.is_allocated:
             seen.add(section.name)
-
-
-def _graph(elf: Elf) -> Btf | None:
-    index = elf.section_index(".BTF")
-    return None if index is None else btf_graph.parse(elf.sections[index].data, elf.order)
 
 
 def _all_bounds(elf: Elf) -> dict[int, CodeSection]:

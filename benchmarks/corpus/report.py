@@ -10,6 +10,7 @@ Answers are kept by those bytes' hash as they come (answers.jsonl in the cache f
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -86,6 +87,7 @@ def examined(key: str, digest: str, request: Request) -> list[Finding]:
     data = object_path(key).read_bytes()
 
     def work() -> bytes:
+        gc.disable()  # a process for one object holds little that is garbage
         resource.setrlimit(resource.RLIMIT_AS, (OBJECT_BYTES, OBJECT_BYTES))
         found = examine(data, f"{request.seed}:{digest}", request.with_tools, request.with_kernel)
         return json.dumps([astuple(finding) for finding in found]).encode()

@@ -101,7 +101,7 @@ def wrong(
         before, after = by_instruction(old, seed), by_instruction(new, seed)
         cell = at_old = at_new = 0
         for stretch in stretches:
-            for i, _, k, _, is_kept in stretch.spans():
+            for i, _, k, _, is_kept in stretch.spans:
                 masks = agreement.tainted[cell]
                 cell += 1
                 pairs = zip(before.get(at_old + i, []), after.get(at_new + k, []), strict=False) if is_kept else ()
