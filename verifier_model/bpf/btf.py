@@ -136,6 +136,7 @@ class Btf:
     types: tuple[Type, ...]
     strings: bytes
     _functions: dict[str, int] = field(default_factory=dict, compare=False)
+    _names: dict[str, list[int]] = field(default_factory=dict, compare=False)
 
     def string(self, offset: int) -> str:
         """The string at `offset`; raises BtfError."""
@@ -171,6 +172,14 @@ class Btf:
     def function(self, name: str) -> int | None:
         """The id of the FUNC of that name."""
         return self._functions.get(name)
+
+    def named(self, name: str, *kinds: Kind) -> int:
+        """The first type of that name and of one of the kinds, 0 when there is none."""
+        if not self._names:
+            for index, entry in enumerate(self.types):
+                if entry.name:
+                    self._names.setdefault(entry.name, []).append(index)
+        return next((index for index in self._names.get(name, ()) if self.types[index].kind in kinds), 0)
 
     def prototype(self, function: int) -> Prototype | None:
         """The signature of the FUNC with that id, None when the id is no FUNC."""

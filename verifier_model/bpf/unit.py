@@ -53,8 +53,8 @@ class Function:
     `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp", "sched_cls",
     "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None
     when unknown.  `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why
-    nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.  `type_id`
-    is the function's FUNC in the unit's `types`, 0 without one.
+    nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.
+    `type_id` is the function's FUNC in the unit's `types`, 0 without one.
     """
 
     name: str
@@ -127,8 +127,8 @@ class Unit:
     """Everything of one object that optimisation may look at.
 
     `cpu_level` (1 to 4) is the highest instruction level that may be emitted.  `types` is the object's own BTF.
-    `kernel_types` is the BTF of the one kernel that the unit was patched for (`contracts.relocation`), None as long as it
-    is meant for any: only the check of acceptance ever sees a patched unit, nothing of it is written.
+    `kernel_types` is the BTF of the one kernel that the unit was patched for (`contracts.relocation`), None as long as
+    it is meant for any: only the check of acceptance ever sees a patched unit, nothing of it is written.
     """
 
     functions: tuple[Function, ...]

@@ -7,6 +7,7 @@ from typing import Final
 
 from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.checker.kernel_objects import argument_problem, object_problem
 from verifier_model.checker.memory import frame_stack
 from verifier_model.contracts.map_fields import fields_of, overlapping
 from verifier_model.contracts.maps import MAP_TYPES, READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS
@@ -27,6 +28,7 @@ _NAMES: Final = {
     Region.MEMORY: "mem",
     Region.OBJECT: "ptr_",
     Region.FUNCTION: "func",
+    Region.OWNED: "owned",
     Region.UNKNOWN: "unknown",
 }
 _NO_ATOMICS: Final = frozenset({Region.CTX, Region.PACKET, Region.PACKET_META, Region.OBJECT})
@@ -58,6 +60,8 @@ def _context(env: Environment, state: State, reg: int, off: int, size: int, is_s
         return f"variable ctx access var_off off={off} size={size}"
     if pointer.off:
         return f"dereference of modified ctx ptr R{reg} off={pointer.off} disallowed"
+    if env.program is not None and env.program.arguments:
+        return argument_problem(env, off, size, is_store)
     if env.program is None or env.program.field_at(off, size, is_store) is None:
         return f"invalid bpf_context access off={off} size={size}"
     return None
@@ -74,8 +78,21 @@ def _stack(env: Environment, state: State, reg: int, off: int, size: int, is_sto
     if frame_stack(state, pointer.frame) is None:
         return f"R{reg} points to an unknown frame"
     if is_store:
-        return None
+        return owned_problem(state, pointer, low, high + size)
     return stack_read_problem(state, pointer, low, high + size, size)
+
+
+def owned_problem(state: State, pointer: Register, low: int, high: int) -> str | None:
+    """Why bytes [low, high) of the pointer's frame may not be written: the kernel keeps something there.
+
+    Kernels let a program overwrite some of what they keep; then it is lost, and the model does not follow that.
+    """
+    stack = frame_stack(state, pointer.frame) or {}
+    for first in range(low & -SLOT_SIZE, high, SLOT_SIZE):
+        slot = stack.get(first, EMPTY_SLOT)
+        if slot.is_owned and slot.spill is not None:
+            return f"cannot overwrite {slot.spill.symbol} on the stack at off {first}"
+    return None
 
 
 def stack_read_problem(state: State, pointer: Register, low: int, high: int, size: int) -> str | None:
@@ -85,6 +102,8 @@ def stack_read_problem(state: State, pointer: Register, low: int, high: int, siz
         return "the frame is not known"
     for first in range(low & -SLOT_SIZE, high, SLOT_SIZE):
         slot = stack.get(first, EMPTY_SLOT)
+        if slot.is_owned:
+            return f"invalid read from stack off {low}+{max(first, low) - low} size {high - low}"
         if slot.spill is not None:
             if not slot.spill.is_scalar and (size != SLOT_SIZE or high - low != size):
                 return f"invalid size of register fill at off {low}"
@@ -157,7 +176,13 @@ def _data(env: Environment, state: State, reg: int, off: int, size: int, is_stor
 
 
 def _memory(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    if is_store and state.regs[reg].readonly:
+        return f"R{reg} cannot write into rdonly_mem"
     return bounds_problem(reg, state.regs[reg], off, size)
+
+
+def _object(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    return object_problem(env, reg, state.regs[reg], off, size, is_store)
 
 
 _RULES: Final[Mapping[Region, Callable[[Environment, State, int, int, int, bool], str | None]]] = {
@@ -168,4 +193,5 @@ _RULES: Final[Mapping[Region, Callable[[Environment, State, int, int, int, bool]
     Region.MAP_VALUE: _map_value,
     Region.DATA: _data,
     Region.MEMORY: _memory,
+    Region.OBJECT: _object,
 }

@@ -14,6 +14,7 @@ from verifier_model.bpf.insn import FRAME_POINTER, Insn
 from verifier_model.bpf.isa import Kind, Operand
 from verifier_model.checker.access import access_problem, type_name
 from verifier_model.checker.branches import operand
+from verifier_model.checker.core_accesses import PATCHED, core_problem
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
@@ -142,6 +143,35 @@ class ValidAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreAccess:
+    """The same for an instruction whose offset the loader patches."""
+
+    insn: Insn
+    access: ValidAccess
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        pointer = state.regs[self.access.reg]
+        if pointer.region not in PATCHED or self.access.is_atomic:
+            return self.access.problem(env, state)
+        return core_problem(env, self.access.reg, pointer, self.insn, self.access.is_store)
+
+
+@dataclass(frozen=True, slots=True)
+class WholePointer:
+    """A sign-extending load takes no pointer out of a context."""
+
+    insn: Insn
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        pointer, size = state.regs[self.insn.src], self.insn.row.size
+        if pointer.region is not Region.CTX or env.program is None:
+            return None
+        field = env.program.field_at(self.insn.off, size)
+        is_number = field is not None and field.region is Region.SCALAR
+        return None if is_number else f"invalid bpf_context access off={self.insn.off} size={size}"
+
+
+@dataclass(frozen=True, slots=True)
 class StorableValue:
     """Pointers go whole into aligned stack slots; only numbers go anywhere else."""
 
@@ -208,7 +238,8 @@ def _wide(insn: Insn) -> tuple[Condition, ...]:
 def _load(insn: Insn) -> tuple[Condition, ...]:
     is_atomic = insn.kind is Kind.LOAD_ACQUIRE
     access = ValidAccess(insn.src, insn.off, insn.row.size, is_store=False, is_atomic=is_atomic)
-    return (Readable(insn.src), Writable(insn.dst), access)
+    whole = (WholePointer(insn),) if insn.row.sign else ()
+    return (Readable(insn.src), Writable(insn.dst), access, *whole)
 
 
 def _store(insn: Insn) -> tuple[Condition, ...]:
@@ -255,9 +286,9 @@ _RULES: Final[Mapping[Kind, Callable[[Insn], tuple[Condition, ...]]]] = {
 def conditions_of(insn: Insn) -> tuple[Condition, ...]:
     """What must hold before the instruction; calls, exits and legacy loads are in `obligations`.
 
-    An access that the loader patches (CO-RE) is checked only for its registers: its offset is not known here.
+    Of an access that the loader patches (CO-RE) the offset is not known here: its record says which field it means.
     """
     rules = _RULES[insn.kind](insn)
     if insn.origin.core:
-        return tuple(rule for rule in rules if not isinstance(rule, ValidAccess))
+        return tuple(CoreAccess(insn, rule) if isinstance(rule, ValidAccess) else rule for rule in rules)
     return rules

@@ -8,6 +8,7 @@ from typing import Final
 
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.knowledge import Knowledge
+from verifier_model.contracts.attach import ContextArgument, context_arguments
 from verifier_model.contracts.programs import ProgramType, program_of
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
@@ -37,7 +38,7 @@ class Environment:
     Ids count up, so that equal analyses give equal ids.
     """
 
-    __slots__ = ("function", "knows", "next_id", "program", "root", "symbols", "unit")
+    __slots__ = ("_arguments", "function", "knows", "next_id", "program", "root", "symbols", "unit")
 
     def __init__(
         self, unit: Unit, root: Function, knows: Knowledge | None = None, first_id: int = FIRST_FREE_ID
@@ -49,11 +50,19 @@ class Environment:
         self.next_id = first_id
         self.symbols = {name: -1 - at for at, name in enumerate((*unit.maps, *unit.data))}
         self.program: ProgramType | None = program_of(root)
+        self._arguments: tuple[ContextArgument, ...] | str | None = None
 
     @property
     def modest(self) -> bool:
         """Does a kernel's own ignorance count (the acceptance check), or do facts follow from semantics alone?"""
         return self.knows is not None
+
+    @property
+    def arguments(self) -> tuple[ContextArgument, ...] | str:
+        """The arguments in the root's context, or why they are not known."""
+        if self._arguments is None:
+            self._arguments = context_arguments(self.root, self.unit.kernel_types)
+        return self._arguments
 
     def fresh(self) -> int:
         self.next_id += 1

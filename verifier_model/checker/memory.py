@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from verifier_model.bpf.insn import ByteOrder
+from verifier_model.checker import kernel_objects
 from verifier_model.checker.environment import META_START, PACKET_END, PACKET_START, UNKNOWN, ZERO, Environment
+from verifier_model.contracts.contexts import ContextField
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, alu, keep_low, sign_extend
 from verifier_model.domains.state import EMPTY_SLOT, SLOT_SIZE, STACK_BYTES, StackSlot, State
@@ -57,6 +59,8 @@ def read_stack(state: State, pointer: Register, off: int, size: int, order: Byte
     first, within = span[0] & -SLOT_SIZE, span[0] & SLOT_SIZE - 1
     slot = stack.get(first, EMPTY_SLOT)
     if within + size > SLOT_SIZE:
+        return _SIZED[size] if size < SLOT_SIZE else UNKNOWN
+    if slot.is_owned:
         return _SIZED[size] if size < SLOT_SIZE else UNKNOWN
     if slot.spill is None:
         marks = slot.marks[within : within + size]
@@ -108,7 +112,7 @@ def soften(state: State, frame: int, low: int, high: int) -> State:
         return state
     changed = dict(stack)
     for first, slot in stack.items():
-        if first < high and first + SLOT_SIZE > low:
+        if first < high and first + SLOT_SIZE > low and not slot.is_owned:
             marks = slot.marks
             if slot.spill is not None:
                 # The whole register may have been replaced; a pointer's bytes are then no number for certain.
@@ -184,6 +188,8 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
         return _load_context(env, pointer, off, size)
     if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
         return _SIZED[size]
+    if region is Region.OBJECT:
+        return kernel_objects.loaded(env, pointer, off, size)
     # Behind an unknown pointer there may be a context, a spilled pointer or a kernel object's pointer field.
     return _SIZED[size] if size < 4 else UNKNOWN
 
@@ -192,11 +198,18 @@ def _load_context(env: Environment, pointer: Register, off: int, size: int) -> R
     at = pointer.constant_off
     field = None
     if at is not None and env.program is not None:
+        if env.program.arguments:
+            return kernel_objects.loaded_argument(env, _signed(at) + off, size)
         field = env.program.field_at(_signed(at) + off, size)
+    return context_value(env, field, size)
+
+
+def context_value(env: Environment, field: ContextField | None, size: int) -> Register:
+    """What a load of `size` bytes of a context's field gives."""
     if field is None:
         return _SIZED[size] if size < 4 else UNKNOWN
     if field.region in _STARTS:
         return _STARTS[field.region]
     if field.region is Region.SCALAR:
         return _SIZED[size]
-    return Register(field.region, ZERO, id=env.fresh(), base=env.fresh(), nullable=field.nullable)
+    return kernel_objects.object_pointer(env, kernel_objects.named(env, field.object), field.nullable)

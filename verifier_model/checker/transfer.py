@@ -15,6 +15,7 @@ from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.bpf.isa import Kind, Operand
 from verifier_model.checker.branches import operand
 from verifier_model.checker.calls import call
+from verifier_model.checker.core_accesses import core_loaded, is_offset
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, with_reg
 from verifier_model.checker.memory import is_inside, load, mark, soften, soften_all, stack_span, write
 from verifier_model.checker.numbers import kernel_alu
@@ -49,6 +50,9 @@ def step(env: Environment, insn: Insn, state: State) -> State:
 def _alu(env: Environment, insn: Insn, state: State) -> State:
     row = insn.row
     src = operand(insn, state)
+    if env.modest and is_offset(insn) and row.operand is Operand.IMM:
+        # By the object's own types, which the check takes for the kernel's; facts leave it open.
+        src = Register.scalar(Scalar.const(insn.imm))
     dst = state.regs[insn.dst]
     if row.op == "mov":
         return _move(env, insn, state, src)
@@ -116,6 +120,8 @@ def _wide(env: Environment, insn: Insn, state: State) -> State:
 def _wide_value(env: Environment, insn: Insn) -> Register:
     ref = insn.ref
     if insn.origin.core:
+        if env.modest and ref is None and is_offset(insn):
+            return Register.scalar(Scalar.const(insn.imm))
         return _ANY if ref is None else UNKNOWN
     if ref is None:
         return Register.scalar(Scalar.const(insn.imm)) if insn.row.name == "lddw_constant" else UNKNOWN
@@ -134,15 +140,14 @@ def _wide_value(env: Environment, insn: Insn) -> Register:
 def _load(env: Environment, insn: Insn, state: State) -> State:
     row = insn.row
     if insn.origin.core:
-        # Offset and width may be patched: what comes is a number or a pointer of the loader's choosing.
-        return with_reg(state, insn.dst, UNKNOWN)
+        return with_reg(state, insn.dst, core_loaded(env, insn, state))
     loaded = load(env, state, state.regs[insn.src], insn.off, row.size, row.sign)
     return with_reg(state, insn.dst, loaded)
 
 
 def _store(env: Environment, insn: Insn, state: State) -> State:
     pointer = state.regs[insn.dst]
-    if insn.origin.core:
+    if insn.origin.core and not env.modest:
         return soften_all(state)
     if insn.row.kind is Kind.STORE_IMM:
         return write(state, pointer, insn.off, insn.row.size, _immediate(env, insn))
@@ -175,7 +180,7 @@ def _atomic(env: Environment, insn: Insn, state: State) -> State:
             state = mark(state, pointer.frame, *span, "m")
     elif not is_inside(pointer, insn.off, row.size):
         state, old = soften_all(state), UNKNOWN if row.size == 8 else _ANY32
-    if insn.origin.core:
+    if insn.origin.core and not env.modest:
         state, old = soften_all(state), UNKNOWN
     if not row.fetch:
         return state

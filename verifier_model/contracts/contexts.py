@@ -70,7 +70,7 @@ def _words(first: int, names: str, widths: tuple[int, ...] = WORD) -> Fields:
 
 
 def writable(fields: Fields, names: frozenset[str]) -> Fields:
-    """The fields with full-width stores into those named; `cb` takes every width that it gives, an address two words."""
+    """The fields with full-width stores into those named; `cb` takes every width that it gives, addresses two words."""
 
     def widths(row: ContextField) -> tuple[int, ...]:
         return row.reads if row.name == "cb" else (4, 8) if row.size == 16 else (row.size,)

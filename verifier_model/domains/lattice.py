@@ -13,10 +13,13 @@ from typing import Final
 
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import U32_MAX, U64_MAX, Scalar, shifted
-from verifier_model.domains.state import EMPTY_SLOT, Frame, StackSlot, State
+from verifier_model.domains.state import EMPTY_SLOT, Frame, Held, StackSlot, State
 
 _UNINIT: Final = Register.uninit()
 _UNKNOWN: Final = Register.unknown()
+# A slot that the kernel keeps something in on one path only: of no use on any.
+_SPOILT_NAME: Final = "spoilt"
+_SPOILT: Final = StackSlot("ssssssss", Register(Region.OWNED, symbol=_SPOILT_NAME))
 Stack = Mapping[int, StackSlot]
 
 
@@ -68,7 +71,7 @@ class _Join:
         return self._pointer(a, b)
 
     def _pointer(self, a: Register, b: Register) -> Register:
-        if a.frame != b.frame or (a.symbol != b.symbol and a.region is Region.DATA):
+        if a.frame != b.frame or a.owner != b.owner or (a.symbol != b.symbol and a.region is Region.DATA):
             return _UNKNOWN
         common = replace(
             a,
@@ -78,6 +81,8 @@ class _Join:
             size=min(a.size, b.size),
             exact=a.exact if a.exact == b.exact else None,
             assumed_safe=a.assumed_safe or b.assumed_safe,
+            object=a.object if a.object == b.object else None,
+            readonly=a.readonly or b.readonly,
         )
         # One constant part stays; what a side has more moves into its variable part, for all registers of one id
         # alike, so that they keep their distances.  A growing chain of joins keeps the oldest.
@@ -97,6 +102,8 @@ class _Join:
     def slot(self, a: StackSlot, b: StackSlot) -> StackSlot:
         if a is b or a == b:
             return a
+        if a.is_owned or b.is_owned:
+            return self._owned(a, b)
         if a.spill is not None and b.spill is not None:
             spill = self.register(a.spill, b.spill)
             if spill.region is not Region.UNINIT:
@@ -105,12 +112,21 @@ class _Join:
         marks = "".join(map(_join_mark, _plain_marks(a), _plain_marks(b)))
         return StackSlot(marks)
 
+    def _owned(self, a: StackSlot, b: StackSlot) -> StackSlot:
+        if a.spill is None or b.spill is None or not _same_owner(a.spill, b.spill):
+            return _SPOILT
+        id, base = self.pair(False, a.spill.id, b.spill.id), self.pair(True, a.spill.base, b.spill.base)
+        return replace(a, spill=replace(a.spill, id=id, base=base))
+
     def stack(self, a: Stack, b: Stack) -> Stack:
         if a is b:
             return a
-        return {
+        common = {
             off: joined for off in a if off in b for joined in (self.slot(a[off], b[off]),) if joined is not EMPTY_SLOT
         }
+        for here, there in ((a, b), (b, a)):
+            common.update((off, _SPOILT) for off, slot in here.items() if slot.is_owned and off not in there)
+        return common
 
     def state(self, a: State, b: State) -> State:
         regs = tuple(map(self.register, a.regs, b.regs))
@@ -127,11 +143,25 @@ class _Join:
             for x, y in zip(a, b, strict=True)
         )
 
-    def _references(self, a: State, b: State) -> tuple[int, ...]:
+    def _references(self, a: State, b: State) -> tuple[int | Held, ...]:
         if len(a.references) == len(b.references):
-            return tuple(self.pair(False, x, y) for x, y in zip(a.references, b.references, strict=True))
+            return tuple(self._reference(x, y) for x, y in zip(a.references, b.references, strict=True))
         # 0 stands for a reference that no register names any more: it can never be given back.
         return (0,)
+
+    def _reference(self, a: int | Held, b: int | Held) -> int | Held:
+        if isinstance(a, Held) and isinstance(b, Held) and _same_region(a, b):
+            return a._replace(id=self.pair(False, a.id, b.id))
+        return 0 if isinstance(a, Held) or isinstance(b, Held) else self.pair(False, a, b)
+
+
+def _same_owner(a: Register, b: Register) -> bool:
+    same = a.region is b.region is Region.OWNED
+    return same and (a.symbol, a.off, a.size, a.object) == (b.symbol, b.off, b.size, b.object)
+
+
+def _same_region(a: Held, b: Held) -> bool:
+    return (a.kind, a.symbol, a.off) == (b.kind, b.symbol, b.off)
 
 
 def _place(frame: Frame) -> tuple[str, str, int]:
@@ -226,11 +256,17 @@ class _Order:
             and large.packet_range <= moved.packet_range
             and (large.exact is None or large.exact == small.exact)
             and small.assumed_safe <= large.assumed_safe
+            and (large.object is None or large.object == small.object)
+            and small.readonly <= large.readonly
+            and bool(small.owner) == bool(large.owner)
+            and self.relates(False, small.owner, large.owner)
             and self.relates(False, small.id, large.id, small.off - large.off)
             and self.relates(True, small.base, large.base)
         )
 
     def slot(self, small: StackSlot, large: StackSlot) -> bool:
+        if small.is_owned or large.is_owned:
+            return self._owned(small, large)
         if large.spill is not None:
             return small.spill is not None and self.register(small.spill, large.spill)
         if small.marks == large.marks:
@@ -239,7 +275,21 @@ class _Order:
             b == "?" or a == b or (a == "0" and b == "m") for a, b in zip(_plain_marks(small), large.marks, strict=True)
         )
 
+    def _owned(self, small: StackSlot, large: StackSlot) -> bool:
+        if large.spill is None or not large.is_owned:
+            return False
+        if large.spill.symbol == _SPOILT_NAME:
+            return True
+        return (
+            small.spill is not None
+            and _same_owner(small.spill, large.spill)
+            and self.relates(False, small.spill.id, large.spill.id)
+            and self.relates(True, small.spill.base, large.spill.base)
+        )
+
     def stack(self, small: Stack, large: Stack) -> bool:
+        if any(slot.is_owned and off not in large for off, slot in small.items()):
+            return False
         return all(self.slot(small.get(off, EMPTY_SLOT), slot) for off, slot in large.items())
 
     def state(self, small: State, large: State) -> bool:
@@ -247,9 +297,14 @@ class _Order:
             return False
         if len(small.references) != len(large.references):
             return False
-        if not all(self.relates(False, a, b) for a, b in zip(small.references, large.references, strict=True)):
+        if not all(map(self._reference, small.references, large.references)):
             return False
         return not large.callers or self._callers(small, large)
+
+    def _reference(self, small: int | Held, large: int | Held) -> bool:
+        if isinstance(small, Held) and isinstance(large, Held):
+            return _same_region(small, large) and self.relates(False, small.id, large.id)
+        return not isinstance(small, Held) and not isinstance(large, Held) and self.relates(False, small, large)
 
     def _callers(self, small: State, large: State) -> bool:
         if [_place(frame) for frame in small.callers] != [_place(frame) for frame in large.callers]:

@@ -25,10 +25,36 @@ class Region(Enum):
     MEMORY = "memory"  # memory a helper returned: ring buffer reservation, dynptr slice, ...
     OBJECT = "object"  # kernel object (socket, task, BTF-typed pointer)
     FUNCTION = "function"
+    OWNED = "owned"  # in stack slots alone: part of a dynptr, an iterator, saved interrupt flags (`symbol` says which)
     UNKNOWN = "unknown"  # initialised, but of no type we can name: top of the lattice
 
 
-POINTERS = frozenset(Region) - {Region.UNINIT, Region.SCALAR, Region.UNKNOWN}
+class Trust(Enum):
+    """How far the kernel trusts a pointer to one of its objects (enum bpf_type_flag in include/linux/bpf.h)."""
+
+    TRUSTED = "trusted_"  # valid, and not NULL
+    RCU = "rcu_"  # valid until the RCU section ends
+    PLAIN = ""  # found by walking: may be NULL or dangling, reading through it gives 0 then
+    UNTRUSTED = "untrusted_"  # the same, and of no use as an argument
+    PERCPU = "percpu_"  # an offset that per_cpu_ptr makes a pointer of
+    USER = "user_"  # an address of user space
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectType:
+    """What an OBJECT pointer points to.
+
+    `name`: a view of the UAPI (`contracts.contexts.VIEWS`) or a structure of the kernel, without flavor; "" stands for
+    whatever the source takes it for, where nothing tells its type.  `type_id`: the structure in the BTF that the
+    analysis goes by, 0 for views and where it is not known.
+    """
+
+    name: str
+    type_id: int = 0
+    trust: Trust = Trust.PLAIN
+
+
+POINTERS = frozenset(Region) - {Region.UNINIT, Region.SCALAR, Region.OWNED, Region.UNKNOWN}
 SHARED = frozenset({Region.MAP_VALUE, Region.DATA, Region.OBJECT, Region.MEMORY, Region.UNKNOWN})
 
 
@@ -44,6 +70,9 @@ class Register:
     `packet_range`: bytes from (base + variable part) that a comparison with the packet's end proved readable.
     `size`: bytes of the object (MAP_VALUE, DATA, MEMORY), 0 unknown.
     `symbol`: the map's or section's name; `exact`: the wide load's ref and addend that produced exactly this value.
+    `object`: what an OBJECT is, None unknown.
+    `owner`: the id of the reference, dynptr or iterator without which this pointer is worth nothing; 0 none.
+    `readonly`: MEMORY that the program must not write.
     `assumed_safe`: a fact that rests on "otherwise the kernel would refuse", not on semantics and contracts alone.
     """
 
@@ -59,6 +88,9 @@ class Register:
     frame: int = 0
     exact: Ref | None = None
     assumed_safe: bool = False
+    object: ObjectType | None = None
+    owner: int = 0
+    readonly: bool = False
 
     @property
     def is_pointer(self) -> bool:

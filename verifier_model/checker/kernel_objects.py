@@ -1,0 +1,151 @@
+"""Pointers to kernel objects and arguments in contexts (check_ptr_to_btf_access and btf_ctx_access of the kernel).
+
+Two ways to know types.  A unit that was patched for one kernel (`contracts.relocation`) carries that kernel's BTF:
+everything is looked up there, as the kernel does.  A unit that is meant for any kernel has only its own BTF: see
+`checker.core_accesses` for what is then assumed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from verifier_model.bpf.btf import Btf, BtfError, Kind
+from verifier_model.bpf.core import essential_name
+from verifier_model.checker.environment import UNKNOWN, ZERO, Environment
+from verifier_model.contracts.attach import ContextArgument, Slot
+from verifier_model.contracts.contexts import VIEWS, field_of
+from verifier_model.contracts.kernel_types import Step, pointer_behind, walk
+from verifier_model.contracts.programs import is_sleepable
+from verifier_model.domains.registers import ObjectType, Region, Register, Trust
+from verifier_model.domains.scalar import Scalar
+
+_SLOT: Final = 8
+_ANY: Final = Register.scalar(Scalar.top())
+_SIZED: Final = {size: Register.scalar(Scalar.of_width(8 * size)) for size in (1, 2, 4, 8)}
+GPL_LICENSES: Final = frozenset(
+    {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
+)  # license_is_gpl_compatible in include/linux/license.h
+
+
+def graph(env: Environment) -> Btf | None:
+    """The types that the analysis goes by: the kernel's, or the object's in their place."""
+    return env.unit.kernel_types or env.unit.types
+
+
+def object_pointer(env: Environment, kind: ObjectType, nullable: bool) -> Register:
+    return Register(Region.OBJECT, ZERO, id=env.fresh(), base=env.fresh(), nullable=nullable, object=kind)
+
+
+def named(env: Environment, name: str) -> ObjectType:
+    """A view, or the kernel's structure of that name as the kernel itself hands it out."""
+    if name in VIEWS:
+        return ObjectType(name, 0, Trust.TRUSTED)
+    types = graph(env)
+    return ObjectType(name, types.named(name, Kind.STRUCT) if types is not None else 0, Trust.TRUSTED)
+
+
+def is_assumed(register: Register) -> bool:
+    """Is it an argument whose type only the source knows?  It may then be calculated with, too."""
+    return register.region is Region.OBJECT and register.object is not None and not register.object.name
+
+
+def object_problem(env: Environment, reg: int, pointer: Register, off: int, size: int, is_store: bool) -> str | None:
+    """Why the kernel refuses the access through a pointer to one of its objects; None when it does not."""
+    kind = pointer.object
+    if kind is None or pointer.nullable:
+        return f"R{reg} points to a kernel object of a type that is not known"
+    off += pointer.off
+    if pointer.value.constant != 0:
+        return f"R{reg} is ptr_{kind.name} invalid variable offset: off={off}"
+    fields = VIEWS.get(kind.name)
+    if fields is not None:
+        allowed = field_of(fields, off, size, is_store) is not None
+        return None if allowed else f"R{reg} invalid {kind.name} access off={off} size={size}"
+    if env.unit.license not in GPL_LICENSES:
+        return f"Cannot access kernel 'struct {kind.name}' from non-GPL compatible program"
+    if kind.trust.name in ("USER", "PERCPU"):
+        return f"R{reg} is ptr_{kind.name} access {kind.trust.value}memory: off={off}"
+    if is_store:
+        return "only read is supported"
+    if off < 0:
+        return f"R{reg} is ptr_{kind.name} invalid negative access: off={off}"
+    step = _step(env, kind, off, size)
+    return step if isinstance(step, str) else None
+
+
+def _step(env: Environment, kind: ObjectType, off: int, size: int) -> Step | str:
+    types = graph(env)
+    if types is None or not kind.type_id:
+        return f"the fields of struct {kind.name or '?'} are not known"
+    try:
+        return walk(types, kind.type_id, off, size)
+    except BtfError as error:
+        return str(error)
+
+
+def loaded(env: Environment, pointer: Register, off: int, size: int) -> Register:
+    """What a load through a pointer to a kernel object gives.
+
+    Of what others may have changed nothing more is known than its width and that it is no memory of the program's: the
+    objects of the kernel do not lead there.
+    """
+    kind = pointer.object
+    unknown = _SIZED[size] if size < 4 else UNKNOWN
+    if kind is None or pointer.nullable or pointer.value.constant != 0:
+        return unknown
+    off += pointer.off
+    if kind.name in VIEWS:
+        return _SIZED[size]
+    step = _step(env, kind, off, size)
+    if isinstance(step, str) or env.unit.license not in GPL_LICENSES or off < 0:
+        return unknown
+    if env.unit.kernel_types is None and not env.modest:
+        # The object's own types need not be this kernel's.
+        return unknown
+    return _walked(env, kind, step) if step.is_pointer else _SIZED[size]
+
+
+def _walked(env: Environment, owner: ObjectType, step: Step) -> Register:
+    types = graph(env)
+    assert types is not None
+    name = essential_name(types.types[step.type_id].name)
+    found, nullable = pointer_behind(owner, step, not is_sleepable(env.root), name)
+    return object_pointer(env, found, nullable)
+
+
+def argument_problem(env: Environment, off: int, size: int, is_store: bool) -> str | None:
+    """Why the kernel refuses this access to a context that is an array of arguments."""
+    if is_store:
+        return f"invalid bpf_context access off={off} size={size}"
+    found = _argument(env, off, size)
+    return found if isinstance(found, str) else None
+
+
+def _argument(env: Environment, off: int, size: int) -> ContextArgument | str:
+    arguments = env.arguments
+    if isinstance(arguments, str):
+        return arguments
+    if off < 0 or off % _SLOT or off // _SLOT >= len(arguments):
+        return f"func '{env.root.name}' doesn't have {off // _SLOT + 1}-th argument"
+    found = arguments[off // _SLOT]
+    if found.slot is Slot.UNREADABLE:
+        return f"func '{env.root.name}' arg{off // _SLOT} is not a struct"
+    if size != _SLOT and found.slot not in (Slot.NUMBER, Slot.ASSUMED):
+        return f"func '{env.root.name}' size {size} must be 8"
+    return found
+
+
+def loaded_argument(env: Environment, off: int, size: int) -> Register:
+    """What a load from a context that is an array of arguments gives."""
+    found = _argument(env, off, size)
+    unknown = _SIZED[size] if size < 4 else UNKNOWN
+    if isinstance(found, str) or found.slot is Slot.BUFFER:
+        return unknown
+    if found.slot is Slot.NUMBER:
+        return _SIZED[size]
+    if found.slot is Slot.ASSUMED and (not env.modest or size != _SLOT):
+        # A number or an address of any kind; narrow loads are taken for numbers' by the check alone.
+        return _SIZED[size] if env.modest else unknown
+    if found.object is None:
+        return _ANY
+    return object_pointer(env, found.object, found.nullable)
