@@ -54,7 +54,7 @@ def parse(data: bytes, order: ByteOrder) -> BtfExt:
     tables: list[tuple[Subsection, ...]] = [(), (), ()]
     for number in range(len(spans) // 2):
         offset, size = spans[2 * number], spans[2 * number + 1]
-        if size and offset != end:
+        if offset != end:
             raise ObjectError(".BTF.ext: tables overlap or leave gaps")
         if length + end + size > len(data):
             raise ObjectError(".BTF.ext: a table reaches beyond the section")

@@ -197,6 +197,21 @@ def test_spoilt_btf_is_an_error_of_its_own() -> None:
     assert 0 < refused < 600
 
 
+@needs("clang-19")
+def test_an_empty_table_of_records_lies_where_the_last_one_ends() -> None:
+    """The writer would put it there: nobody reads the offset of nothing, but it is a change all the same."""
+    elf = parse(compiled("packets"))
+    index = elf.section_index(".BTF.ext")
+    assert index is not None
+    data = elf.sections[index].data
+    offset, length = struct.unpack_from("<II", data, 24)
+    assert not length
+    assert btf_ext.serialise(btf_ext.parse(data, "little")) == data
+    moved = data[:24] + struct.pack("<I", offset ^ 1) + data[28:]
+    with pytest.raises(ObjectError, match="overlap or leave gaps"):
+        btf_ext.parse(moved, "little")
+
+
 def test_a_typedef_of_itself_ends() -> None:
     strings = b"\0t\0"
     types = struct.pack("<III", 1, btf.Kind.TYPEDEF << 24, 1)
