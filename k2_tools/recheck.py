@@ -62,8 +62,11 @@ def _lines(folder: Path, solver: str, bounds: Bounds, object_file: Path | None) 
             continue
         if wanted == certificate.files.get(OUTPUT):
             wanted = None
-        for finding in recheck(certificate, solver, bounds):
-            number = f"{finding.number:4} " if finding.number else ""
-            yield f"{place.name}: {number}{finding.where}: {finding.word}: {finding.reason}", finding.word
+        try:
+            for finding in recheck(certificate, solver, bounds):
+                number = f"{finding.number:4} " if finding.number else ""
+                yield f"{place.name}: {number}{finding.where}: {finding.word}: {finding.reason}", finding.word
+        except Exception as error:  # no certificate of ours would bring it about
+            yield f"{place.name}: contradicted: {type(error).__name__}: {error}", "contradicted"
     if wanted is not None:
         yield f"{object_file}: contradicted: no certificate here is about these bytes", "contradicted"

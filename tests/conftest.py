@@ -86,6 +86,8 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "linux-6.18": _release("6.18"),
     "ziglang": _module("ziglang"),
+    "bitwuzla": _module("bitwuzla"),
+    "cvc5": _module("cvc5"),
     "libbpf-dev": _file("/usr/include/bpf/bpf_helpers.h", "libbpf-dev"),
     "llvm-19-dev": _file("/usr/lib/llvm-19/lib/cmake/llvm/LLVMConfig.cmake", "llvm-19-dev"),
     **{f"plugin-{major}": _plugin(major) for major in (14, 16, 19)},
