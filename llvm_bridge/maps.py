@@ -47,7 +47,9 @@ def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
 def data_sections(elf: Elf) -> dict[str, DataSection]:
     """The allocated sections without code, maps and metadata that instructions may address."""
     return {
-        section.name: DataSection(section.name, section.size, _is_writable(section.name, section.flags))
+        section.name: DataSection(
+            section.name, section.size, _is_writable(section.name, section.flags), section.data.rfind(b"\0")
+        )
         for section in elf.sections
         if section.is_allocated
         and section.type in (SHT_PROGBITS, SHT_NOBITS)

@@ -115,11 +115,15 @@ def inner_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DataSection:
-    """A data section that code addresses: `size` in bytes; `is_writable` is false for .rodata and .kconfig."""
+    """A data section that code addresses: `size` in bytes; `is_writable` is false for .rodata and .kconfig.
+
+    `last_zero`: the last byte that is 0 in the object, -1 without one: strings that start before it end.
+    """
 
     name: str
     size: int
     is_writable: bool
+    last_zero: int = -1
 
 
 @dataclass(frozen=True, slots=True)

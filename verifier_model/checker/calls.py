@@ -7,17 +7,28 @@ from typing import Final
 
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, each_register
+from verifier_model.checker.locks import locked
 from verifier_model.checker.memory import mark, soften, soften_all, stack_span
+from verifier_model.checker.references import acquired, owner_of, released
 from verifier_model.contracts.calls import call_effects, map_of
 from verifier_model.contracts.effects import CallEffects
 from verifier_model.contracts.helpers import HELPERS, ArgumentKind, Helper, ResultKind
 from verifier_model.contracts.maps import MAP_TYPES, Lookup
-from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import STACK_BYTES, State
 
 _PACKET_REGIONS: Final = frozenset({Region.PACKET, Region.PACKET_META, Region.PACKET_END})
 _LARGEST_ERROR: Final = 4095
+_LOCKING: Final = frozenset({"spin_lock", "spin_unlock"})
+_LOOKUPS: Final = frozenset({"map_lookup_elem", "map_lookup_percpu_elem"})
+SOCKET: Final = ObjectType("bpf_sock", trust=Trust.TRUSTED)
+_VIEWS: Final = {
+    ResultKind.SOCKET: SOCKET,
+    ResultKind.TCP_SOCK: ObjectType("bpf_tcp_sock", trust=Trust.TRUSTED),
+    ResultKind.SOCK_COMMON: ObjectType("bpf_sock_common", trust=Trust.TRUSTED),
+}
+_FOUND: Final = {Lookup.SOCKET: SOCKET, Lookup.XDP_SOCKET: ObjectType("bpf_xdp_sock", trust=Trust.TRUSTED)}
 
 
 def helper_of(insn: Insn) -> Helper | None:
@@ -29,23 +40,64 @@ def call(env: Environment, insn: Insn, state: State) -> State:
     effects = call_effects(insn, state, env.unit, env.function)
     helper = helper_of(insn) if not insn.origin.core else None
     before = state
-    result, references = UNKNOWN, state.references
-    if helper is not None:
-        result = _result(env, helper, before)
-        if helper.acquires:
-            references = (*references, result.id)
-    state = _memory_after(state, effects, helper)
+    result = UNKNOWN if helper is None else _result(env, helper, before)
+    if helper is not None and env.modest:
+        state = _as_kernel(env, state, helper, effects)
+    else:
+        state = _memory_after(state, effects, helper)
     if effects.changes_packet:
         state = each_register(state, without_packet)
-    if helper is not None and helper.releases:
-        state, references = _released(helper, before, state, references)
-    return State(
-        (result, UNINIT, UNINIT, UNINIT, UNINIT, UNINIT, *state.regs[6:]), state.stack, state.callers, references
-    )
+    state = replace(state, regs=(result, UNINIT, UNINIT, UNINIT, UNINIT, UNINIT, *state.regs[6:]))
+    return state if helper is None else _references_after(helper, before, state)
 
 
 def without_packet(register: Register) -> Register:
     return UNINIT if register.region in _PACKET_REGIONS else register
+
+
+def _references_after(helper: Helper, before: State, state: State) -> State:
+    if helper.releases:
+        for register in before.regs[1 : len(helper.arguments) + 1]:
+            owner = owner_of(before, register) if register.is_pointer else 0
+            if owner:
+                state = released(state, owner)
+    if helper.name in _LOCKING:
+        state = locked(state, helper, before)
+    result = state.regs[0]
+    is_reference = helper.acquires or (helper.result is ResultKind.MAP_VALUE and _is_socket(result))
+    return acquired(state, result.id) if is_reference and result.is_pointer else state
+
+
+def _is_socket(result: Register) -> bool:
+    # Sockets in maps have to be given back, sockets of AF_XDP have not.
+    return result.region is Region.OBJECT and result.object == SOCKET
+
+
+def _as_kernel(env: Environment, state: State, helper: Helper, effects: CallEffects) -> State:
+    """Memory as the kernel has it behind a helper: what was handed over, and nothing else, may have been written."""
+    for memory in (*effects.reads, *effects.writes):
+        pointer = state.regs[memory.reg]
+        span = stack_span(pointer, 0, memory.size or 0)
+        if pointer.region is not Region.STACK:
+            continue
+        is_output = helper.arguments[memory.reg - 1].kind is ArgumentKind.MEM_WRITE
+        is_written = memory in effects.writes
+        if not is_written and env.knows is not None and env.knows.reads_keep_stack:
+            continue
+        if memory.size is None or span is None:
+            state = soften(state, pointer.frame, -STACK_BYTES, 0)
+        elif is_output and is_written and span[1] - span[0] == memory.size and _is_exact(helper, memory.reg, state):
+            state = mark(state, pointer.frame, *span, "m")
+        else:
+            state = soften(state, pointer.frame, *span)
+    return state
+
+
+def _is_exact(helper: Helper, reg: int, state: State) -> bool:
+    size_reg = helper.size_register(reg)
+    if size_reg is None:
+        return helper.arguments[reg - 1].size > 0
+    return state.regs[size_reg].is_scalar and state.regs[size_reg].value.constant is not None
 
 
 def _memory_after(state: State, effects: CallEffects, helper: Helper | None) -> State:
@@ -82,7 +134,9 @@ def _result(env: Environment, helper: Helper, state: State) -> Register:
         return Register.scalar(_number(helper, state))
     fresh = Register(Region.OBJECT, ZERO, id=env.fresh(), base=env.fresh(), nullable=helper.result_nullable)
     if kind is ResultKind.MAP_VALUE:
-        return _map_value(env, state, fresh)
+        return _map_value(env, helper, state, fresh)
+    if kind in _VIEWS:
+        return replace(fresh, object=_VIEWS[kind], owner=_cast_owner(helper, state))
     if kind is ResultKind.MEMORY:
         reg = helper.register_of(ArgumentKind.ALLOC_SIZE)
         size = state.regs[reg].value.constant if reg is not None and state.regs[reg].is_scalar else None
@@ -90,12 +144,24 @@ def _result(env: Environment, helper: Helper, state: State) -> Register:
     return fresh
 
 
-def _map_value(env: Environment, state: State, fresh: Register) -> Register:
+def _cast_owner(helper: Helper, state: State) -> int:
+    """A view of a socket depends on the reference that the socket depends on."""
+    reg = helper.register_of(ArgumentKind.SOCKET)
+    return 0 if reg is None or helper.acquires else owner_of(state, state.regs[reg])
+
+
+def _map_value(env: Environment, helper: Helper, state: State, fresh: Register) -> Register:
     definition = map_of(state.regs[1], env.unit)
     if definition is None:
         return UNKNOWN
     kind = MAP_TYPES.get(definition.type)
-    if kind is None or kind.lookup is not Lookup.VALUE:
+    if kind is None:
+        return UNKNOWN
+    if helper.name == "map_lookup_elem" and kind.lookup is Lookup.INNER_MAP and definition.inner is not None:
+        return replace(fresh, region=Region.MAP, symbol=definition.inner.name)
+    if helper.name == "map_lookup_elem" and kind.lookup in _FOUND:
+        return replace(fresh, object=_FOUND[kind.lookup])
+    if helper.name in _LOOKUPS and kind.lookup is not Lookup.VALUE:
         return UNKNOWN
     return replace(fresh, region=Region.MAP_VALUE, symbol=definition.name, size=definition.value_size)
 
@@ -106,20 +172,3 @@ def _number(helper: Helper, state: State) -> Scalar:
         if reg is not None and state.regs[reg].is_scalar and state.regs[reg].value.umax < 1 << 29:
             return Scalar.between(-_LARGEST_ERROR, state.regs[reg].value.umax)
     return Scalar.top()
-
-
-def _released(
-    helper: Helper, before: State, state: State, references: tuple[int, ...]
-) -> tuple[State, tuple[int, ...]]:
-    """The object given back is gone: so are all pointers to it."""
-    gone = {
-        before.regs[reg].id
-        for reg in range(1, len(helper.arguments) + 1)
-        if before.regs[reg].id in references and before.regs[reg].is_pointer
-    }
-    bases = {register.base for register in before.regs if register.is_pointer and register.id in gone}
-
-    def change(register: Register) -> Register:
-        return UNINIT if register.is_pointer and (register.id in gone or register.base in bases) else register
-
-    return each_register(state, change), tuple(held for held in references if held not in gone)

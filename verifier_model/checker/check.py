@@ -17,7 +17,7 @@ from verifier_model.checker.environment import Environment
 from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.checker.loops import cyclic_labels
-from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem
+from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem, static_call_problem
 from verifier_model.checker.shape import shape_problem
 from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import work
@@ -86,7 +86,8 @@ class Checker(Explorer):
     def _problem(self, insn: Insn, state: State) -> str | None:
         kind = insn.kind
         if kind is Kind.CALL:
-            return None if callee_of(self.env.unit, insn) is not None else call_problem(self.env, insn, state)
+            is_static = callee_of(self.env.unit, insn) is not None
+            return (static_call_problem if is_static else call_problem)(self.env, insn, state)
         if kind is Kind.EXIT:
             return exit_problem(self.env, state)
         if kind is Kind.LEGACY_LOAD:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from verifier_model.bpf.insn import FRAME_POINTER, Insn
+from verifier_model.bpf.insn import FRAME_POINTER, Insn, RefKind
 from verifier_model.bpf.isa import Kind, Operand
 from verifier_model.checker.access import access_problem, type_name
 from verifier_model.checker.branches import operand
 from verifier_model.checker.core_accesses import PATCHED, core_problem
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.contracts.program_maps import map_problem
 from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.scalar import Scalar, alu
 from verifier_model.domains.state import State
 
 _S64_MIN: Final = -(1 << 63)
@@ -112,9 +114,18 @@ def _sum_problem(at: int, op: str, pointer: Register, number: Register) -> str |
         return f"math between {name} pointer and register with unbounded min value is not allowed"
     if abs(number.value.smin) >= MAX_VAR_OFF:
         return f"math between {name} pointer and {number.value.smin} is not allowed"
-    if abs(pointer.off) >= MAX_VAR_OFF or abs(pointer.value.smin) >= MAX_VAR_OFF:
-        return f"{name} pointer offset {pointer.off} is not allowed"
+    for off, value in ((pointer.off, pointer.value), _moved(op, pointer, number.value)):
+        # The kernel asks before and after (check_reg_sane_offset).
+        if abs(off) >= MAX_VAR_OFF or abs(value.smin) >= MAX_VAR_OFF:
+            return f"{name} pointer offset {off} is not allowed"
     return None
+
+
+def _moved(op: str, pointer: Register, number: Scalar) -> tuple[int, Scalar]:
+    """Constant and variable part of the sum."""
+    if number.constant is not None:
+        return pointer.off + (number.smin if op == "add" else -number.smin), pointer.value
+    return pointer.off, alu(op, 64, pointer.value, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +215,17 @@ class NotContext:
         return f"BPF_ST stores into R{self.reg} ctx is not allowed" if is_context else None
 
 
+@dataclass(frozen=True, slots=True)
+class UsableMap:
+    """A map whose address is taken is one that programs of this type may use."""
+
+    name: str
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        definition = env.unit.maps.get(self.name)
+        return f"map {self.name} is not known" if definition is None else map_problem(env.unit, env.root, definition)
+
+
 def _divisor_and_shift(insn: Insn) -> tuple[Condition, ...]:
     row = insn.row
     if row.operand is not Operand.IMM:
@@ -232,7 +254,8 @@ def _endian(insn: Insn) -> tuple[Condition, ...]:
 
 
 def _wide(insn: Insn) -> tuple[Condition, ...]:
-    return (Writable(insn.dst),)
+    is_map = insn.ref is not None and insn.ref.kind is RefKind.MAP
+    return (Writable(insn.dst), *((UsableMap(insn.ref.name),) if is_map and insn.ref is not None else ()))
 
 
 def _load(insn: Insn) -> tuple[Condition, ...]:

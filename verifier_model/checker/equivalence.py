@@ -11,7 +11,7 @@ from verifier_model.checker.environment import FIRST_FREE_ID
 from verifier_model.checker.linked import base_of, distance_of
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
-from verifier_model.domains.state import EMPTY_SLOT, StackSlot, State
+from verifier_model.domains.state import EMPTY_SLOT, Held, StackSlot, State
 
 ANY_NUMBER: Final = Register.scalar(Scalar.top())
 _SIZED: Final = frozenset({Region.MAP_VALUE, Region.DATA, Region.MEMORY})
@@ -75,7 +75,19 @@ class Comparison:
             return False
         return new.value <= old.value if region in _SIZED else new.value == old.value
 
+    def reference(self, old: int | Held, new: int | Held) -> bool:
+        if isinstance(old, Held) or isinstance(new, Held):
+            return (
+                isinstance(old, Held)
+                and isinstance(new, Held)
+                and old._replace(id=0) == new._replace(id=0)
+                and self.ids(old.id, new.id)
+            )
+        return self.ids(old, new)
+
     def slot(self, old: StackSlot, new: StackSlot, is_precise: bool) -> bool:
+        if old.is_owned or new.is_owned:
+            return old.is_owned and new.is_owned and self._owned(old, new)
         if _LOOSE.issuperset(old.marks):
             return True
         left, right = _whole_number(old), _whole_number(new)
@@ -86,6 +98,12 @@ class Comparison:
         if old.marks[0] != "s" or old.spill is None or new.spill is None:
             return True
         return self.register(old.spill, new.spill, is_precise)
+
+    def _owned(self, old: StackSlot, new: StackSlot) -> bool:
+        a, b = old.spill, new.spill
+        if a is None or b is None or (a.symbol, a.off, a.size) != (b.symbol, b.off, b.size):
+            return False
+        return self.ids(a.id, b.id)
 
 
 def _variable_id(number: int) -> int:
@@ -128,7 +146,7 @@ def covers(old: State, new: State, live: list[int], regs: list[int], slots: list
             is_precise = bool(slots[frame] >> slot_number(off) & 1)
             if not compare.slot(slot, right.stack.get(off, EMPTY_SLOT), is_precise):
                 return False
-    return all(compare.ids(a, b) for a, b in zip(old.references, new.references, strict=True))
+    return all(map(compare.reference, old.references, new.references))
 
 
 def slot_number(off: int) -> int:

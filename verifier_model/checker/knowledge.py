@@ -24,6 +24,8 @@ class Knowledge:
     `ranges_decide`: branches are decided by ranges on both sides, "equal" and "differs" by ranges, too; both operands
     learn from each other, and 32-bit branches leave the 64-bit bounds alone.
     `stack_parts`: parts of a spilled number, and numbers spilled narrowly, keep what is known of them.
+    `locked_calls`: static subprograms may be called while a spin lock is held.
+    `reads_keep_stack`: what a helper only reads of the stack stays known.
     """
 
     linked_narrow_moves: bool = False
@@ -32,6 +34,8 @@ class Knowledge:
     uninitialised_stack: bool = False
     ranges_decide: bool = False
     stack_parts: bool = False
+    locked_calls: bool = False
+    reads_keep_stack: bool = False
 
 
 # What all kernels from 5.10 on have in common: whoever is accepted with it is accepted by each.
@@ -43,6 +47,8 @@ _SINCE: Final[tuple[tuple[str, Release], ...]] = (
     ("uninitialised_stack", (6, 3, 0)),
     ("ranges_decide", (6, 8, 0)),
     ("stack_parts", (6, 9, 0)),
+    ("locked_calls", (6, 9, 0)),
+    ("reads_keep_stack", (6, 14, 0)),
 )
 # Stable series got some of it in a later point release.
 _STABLE: Final[dict[tuple[int, int], tuple[tuple[str, int], ...]]] = {
