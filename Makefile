@@ -38,9 +38,13 @@ model-corpus: .venv/ready-test
 
 agreement: .venv/ready-test
 	@$(BIN)/python -m benchmarks.agreement.operands --date $$(date +%F) $(OPERANDS_ARGS)
+	@$(BIN)/python -m benchmarks.agreement.programs --date $$(date +%F) $(PROGRAMS_ARGS)
 
 oracle: .venv/ready-test
 	@$(BIN)/python -m benchmarks.oracle $(ORACLE_ARGS)
+
+availability: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.availability
 
 fuzz: .venv/ready-test .venv/ready-fuzz
 	@$(BIN)/python -m benchmarks.fuzz_objects $(FUZZ_ARGS)

@@ -72,7 +72,8 @@ def compare(program: OperandProgram, pairs: Sequence[tuple[int, int]], order: By
             for pair, ours, value in zip(pairs, results, found, strict=True):
                 if value != ours[at]:
                     tally.differ(_case(program, "C++ engine", at, pair, ours[at], value))
-    tally.cases += len(pairs) * len(program.instances)
+    if program.family != "legacy":  # a case counts where all four read the row's meaning
+        tally.cases += len(pairs) * len(program.instances)
     tally.by_engine["native"] += len(pairs) * len(program.instances)
     tally.rows |= {instance.row.name for instance in program.instances} | {"exit"}
 

@@ -90,7 +90,7 @@ def natively(native: Native, content: dict[int, bytes], script: list[int]) -> tu
 @pytest.mark.parametrize("with_calls", [False, True])
 def test_random_programs_run_alike(order: ByteOrder, with_calls: bool) -> None:
     seen = dict.fromkeys(Stop, 0)
-    for at in range(24):
+    for at in range(16):
         seed = f"{SEED}-{order}-{with_calls}-{at}"
         rng = random.Random(seed)
         functions = with_subprogram(rng) if with_calls else (program(rng),)
@@ -138,7 +138,7 @@ def test_every_row_agrees_with_the_machine(order: ByteOrder) -> None:
     ]
     native = compile_functions(Unit(tuple(functions), byte_order=order), [function.name for function in functions])
     for function in functions:
-        for _ in range(8):
+        for _ in range(5):
             values = [rng.choice((rng.choice(EDGES), rng.getrandbits(64))) for _ in range(6)]
             frame = rng.randbytes(512)
             arena, machine = Arena(1 << 16), Machine([0] * 11, order=order)
