@@ -27,6 +27,8 @@ from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
 from verifier_model.bpf.unit import Unit
 from verifier_model.checker import check
+from verifier_model.contracts.relocation import for_kernel
+from verifier_model.kernel.types import running_kernel_types
 
 OBJECT_SECONDS: Final = 300
 UNREADABLE: Final = "the reader leaves the object untouched"
@@ -69,7 +71,8 @@ def compare(key: str, verdicts: KernelVerdicts) -> list[Comparison]:
     unit = source.unit
     programs = tuple(function.name for function in unit.functions if not function.is_subprogram)
     words = verdicts.of(data, programs)
-    reports = _model(unit, programs)
+    types = running_kernel_types()
+    reports = _model(unit if types is None else for_kernel(unit, types), programs)
     found = []
     for name in programs:
         function, word, report = unit.function(name), words.get(name), reports[name]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.kernel_tree import kernel_tree
+from benchmarks.model.fixed_maps import MAPS
 from benchmarks.model.slots import SlotProgram
 from benchmarks.packages import cache_folder
 
@@ -69,7 +70,7 @@ def _case(row: Mapping[str, object], name: str) -> KernelCase:
     assert isinstance(flags, int) and isinstance(type, int) and isinstance(attach, int)
     load_flags = (_STRICT if flags & _WITH_STRICT else 0) | (_ANY if flags & _NEEDS_UNALIGNED else 0) | (flags & ~3)
     maps = {
-        slot: key.removeprefix(_MAP_FIXUPS)
+        slot: MAPS[key.removeprefix(_MAP_FIXUPS)]
         for key, slots in row.items()
         if key.startswith(_MAP_FIXUPS) and isinstance(slots, list)
         for slot in slots

@@ -6,11 +6,10 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.model.fixed_maps import KEY_TYPE, MAPS, POINTERS, VALUE_TYPES, btf
+from benchmarks.model.fixed_maps import KEY_TYPE, POINTERS, btf
 from benchmarks.model.slots import SlotProgram
 from verifier_model.bpf.insn import SLOT_BYTES
 from verifier_model.bpf.unit import MapDef
@@ -20,8 +19,7 @@ from verifier_model.kernel.syscall import Command, address, attribute, bpf, byte
 _WIDE, _MAP_SOURCES = 0x18, (1, 2)
 _LOG_BYTES: Final = 1 << 20
 # Errors that say nothing about the program.
-_NO_VERDICT: Final = frozenset({errno.EPERM, errno.EBADF, errno.EFAULT, errno.ENOMEM, errno.EMFILE})
-_INNER: Final = "array_of_maps", "hash_of_maps"
+_NO_VERDICT: Final = frozenset({errno.EFAULT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,8 @@ class NoMapError(RuntimeError):
 class RawKernel:
     """Maps by name, made when first needed and kept until `close`.  Raises PermissionError where bpf(2) is closed."""
 
-    def __init__(self, maps: Mapping[str, MapDef] = MAPS) -> None:
-        self._maps = maps
-        self._fds: dict[tuple[str, int, int], int] = {}
+    def __init__(self) -> None:
+        self._fds: dict[tuple[MapDef, int, int], int] = {}
         self._btfs: dict[bool, int] = {}
         self._license = byte_buffer(b"GPL\0")
         self._log = ctypes.create_string_buffer(_LOG_BYTES)
@@ -63,7 +60,7 @@ class RawKernel:
         try:
             fd = self._load(program, None)
         except OSError as error:
-            if error.errno in _NO_VERDICT and error.errno != errno.EPERM:
+            if error.errno in _NO_VERDICT:
                 raise
             return RawWord(False, error.errno or errno.EINVAL)
         try:
@@ -84,10 +81,10 @@ class RawKernel:
 
     def _load(self, program: SlotProgram, log: ctypes.Array[ctypes.c_char] | None) -> int:
         insns = bytearray(program.insns)
-        for slot, name in program.maps.items():
+        for slot, row in program.maps.items():
             at = slot * SLOT_BYTES
             if at < len(insns) and insns[at] == _WIDE and insns[at + 1] >> 4 in _MAP_SOURCES:
-                struct.pack_into("<i", insns, at + 4, self._map(name, program))
+                struct.pack_into("<i", insns, at + 4, self._map(row, program))
         code = byte_buffer(bytes(insns))
         level, size = (1, len(log)) if log is not None else (0, 0)
         attr = attribute(
@@ -107,32 +104,29 @@ class RawKernel:
         )
         return bpf(Command.PROG_LOAD, attr)
 
-    def _map(self, name: str, program: SlotProgram) -> int:
+    def _map(self, row: MapDef, program: SlotProgram) -> int:
         # A program array belongs to the type of the first program that used it.
-        is_owned = self._maps[name].type == BY_NAME["prog_array"].number
-        key = (name, program.type, program.attach) if is_owned else (name, 0, 0)
+        is_owned = row.type == BY_NAME["prog_array"].number
+        key = (row, program.type, program.attach) if is_owned else (row, 0, 0)
         if key not in self._fds:
             try:
-                self._fds[key] = self._create(self._maps[name])
+                self._fds[key] = self._create(row)
             except OSError as error:
-                raise NoMapError(f"{name}: {error.strerror}") from error
+                raise NoMapError(f"{row.name}: {error.strerror}") from error
         return self._fds[key]
 
     def _create(self, row: MapDef) -> int:
-        value_type = VALUE_TYPES.get(row.name)
-        if value_type is not None:
+        if row.value_type:
             attr = attribute(
                 "7I16sIIII",
                 *(row.type, row.key_size, row.value_size, row.max_entries, row.flags, 0, 0),
                 row.name.encode()[:15],
-                *(0, self._types(row.name == POINTERS), KEY_TYPE, value_type),
+                *(0, self._types(row.name == POINTERS), KEY_TYPE, row.value_type),
             )
             return bpf(Command.MAP_CREATE, attr)
-        inner = 0
-        if row.type in {BY_NAME[name].number for name in _INNER}:
-            inner = map_create(BY_NAME["array"].number, 4, 4, 1)
+        inner = 0 if row.inner is None else self._create(row.inner)
         try:
-            return map_create(row.type, row.key_size, row.value_size, row.max_entries, row.flags, inner, row.name)
+            return map_create(row.type, row.key_size, row.value_size, row.max_entries, row.flags, inner, "case")
         finally:
             if inner:
                 os.close(inner)

@@ -5,7 +5,7 @@ Without BTF the kernel checks every subprogram inside its callers; so does the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
@@ -26,8 +26,10 @@ from verifier_model.bpf.insn import (
     row_of,
 )
 from verifier_model.bpf.isa import Kind, Row
-from verifier_model.bpf.unit import Block, Function, MapDef, Unit
+from verifier_model.bpf.unit import Block, DataSection, Function, MapDef, Unit, inner_name
+from verifier_model.contracts.maps import BY_NAME, READ_ONLY_FOR_PROGRAMS
 from verifier_model.contracts.programs import BY_NUMBER
+from verifier_model.kernel.questions import MapSpec, RawProgram
 
 MAIN: Final = "main"
 
@@ -36,7 +38,7 @@ MAIN: Final = "main"
 class SlotProgram:
     """One program as bpf(2) takes it.
 
-    `maps`: for the wide loads of map addresses, by slot: the map's name.  `type`, `attach`: bpf_prog_type and
+    `maps`: for the wide loads of map addresses and values, by slot: the map.  `type`, `attach`: bpf_prog_type and
     bpf_attach_type.  `flags`: BPF_F_STRICT_ALIGNMENT (1), BPF_F_ANY_ALIGNMENT (2).
     """
 
@@ -45,7 +47,7 @@ class SlotProgram:
     type: int
     attach: int = 0
     flags: int = 0
-    maps: Mapping[int, str] = field(default_factory=dict)
+    maps: Mapping[int, MapDef] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -108,6 +110,14 @@ _SECTIONS: Final[Mapping[tuple[int, int], str]] = {
 }
 
 
+_ATTACH: Final = {section: attach for (_, attach), section in _SECTIONS.items()}
+
+
+def attach_of(section: str) -> int | None:
+    """The attach type that libbpf derives from a section's name; None where it takes more than the name."""
+    return _ATTACH.get(section, _ATTACH.get(section.partition("/")[0]))
+
+
 def section_of(type: int, attach: int) -> str:
     """The section that says the same as the two numbers; the type's name where none does."""
     kind = BY_NUMBER.get(type)
@@ -115,7 +125,7 @@ def section_of(type: int, attach: int) -> str:
     return found or (kind.name if kind else "unknown")
 
 
-def unit_of(program: SlotProgram, maps: Mapping[str, MapDef]) -> Unit:
+def unit_of(program: SlotProgram) -> Unit:
     """The unit with `MAIN` and its subprograms; a function that cannot be read says why it is untouchable."""
     kind = BY_NUMBER.get(program.type)
     name = kind.name if kind else None
@@ -124,8 +134,25 @@ def unit_of(program: SlotProgram, maps: Mapping[str, MapDef]) -> Unit:
         functions = _functions(program, name, section)
     except UndecodableError as reason:
         functions = (Function(MAIN, section, (), name, untouchable=str(reason)),)
-    used = {word: maps[word] for word in program.maps.values()}
-    return Unit(functions, used, cpu_level=4, license="GPL", types=_types())
+    used = {row.name: row for row in program.maps.values()}
+    data = {
+        row.name: DataSection(row.name, row.value_size, not row.flags & READ_ONLY_FOR_PROGRAMS)
+        for row in used.values()
+        if _has_direct_values(row)
+    }
+    return Unit(
+        functions,
+        used,
+        data,
+        cpu_level=4,
+        license="GPL",
+        types=_types() if any(row.value_type for row in used.values()) else None,
+    )
+
+
+def _has_direct_values(row: MapDef) -> bool:
+    """May a wide load address the value itself (array_map_direct_value_addr)?"""
+    return row.type == BY_NAME["array"].number and row.max_entries == 1
 
 
 @cache
@@ -203,7 +230,8 @@ def _blocks(
     labels: dict[int, list[str]] = {}
     insns = []
     for at in inside:
-        slot, ref = slots[at], None
+        slot = slots[at]
+        ref = _map_ref(program.maps.get(at), slot)
         if "target" in slot.row.uses:
             target = at + 1 + branch_distance(slot.raw, slot.row)
             if target not in order:
@@ -212,8 +240,30 @@ def _blocks(
             labels.setdefault(order[target], [ref.name])
         elif slot.row.name in ("call_local", "lddw_func"):
             ref = Ref(RefKind.FUNCTION, names[at + 1 + slot.raw.imm])
-        elif slot.row.name == "lddw_map_fd" and at in program.maps:
-            ref = Ref(RefKind.MAP, program.maps[at])
         insn = decode_slot(slot.raw, slot.row, slot.high)
         insns.append(insn if ref is None else replace(insn, imm=insn.imm if "target" in slot.row.uses else 0, ref=ref))
     return split_blocks(insns, labels)
+
+
+def _map_ref(row: MapDef | None, slot: _Slot) -> Ref | None:
+    """What a wide load that gets a map's descriptor refers to."""
+    if row is None or slot.high is None:
+        return None
+    if slot.row.name == "lddw_map_fd":
+        return Ref(RefKind.MAP, row.name)
+    if slot.row.name == "lddw_map_value" and _has_direct_values(row) and 0 <= slot.high.imm < row.value_size:
+        return Ref(RefKind.DATA, row.name, slot.high.imm)
+    return None
+
+
+def of_raw(name: str, raw: RawProgram) -> SlotProgram:
+    """The same program as assembled from a unit; a map is known by what it is made from."""
+    definitions = [_definition(number, raw.maps) for number in range(len(raw.maps))]
+    maps = {slot: definitions[number] for slot, number in raw.relocations}
+    return SlotProgram(name, raw.insns, raw.program_type, raw.attach_type, raw.flags, maps)
+
+
+def _definition(number: int, specs: Sequence[MapSpec]) -> MapDef:
+    spec, name = specs[number], f"map{number}"
+    inner = None if spec.inner is None else replace(_definition(spec.inner, specs), name=inner_name(name))
+    return MapDef(name, spec.type, spec.key_size, spec.value_size, spec.max_entries, spec.flags, inner=inner)

@@ -1,6 +1,6 @@
-"""What the kernel asks of a program's control flow before it looks at values (check_subprogs and check_cfg).
+"""What the kernel asks of a program before it follows paths (check_subprogs, check_cfg, resolve_pseudo_ldimm64).
 
-Every function ends in an exit or an unconditional jump, every instruction can be reached, and kernels before 6.7 refuse
+Every address and kernel function is known, every function ends in an exit or an unconditional jump, every instruction can be reached, and kernels before 6.7 refuse
 an edge that falls back to where their depth-first search still is.
 """
 
@@ -24,6 +24,10 @@ def shape_problem(function: Function, knows: Knowledge) -> tuple[Point, str] | N
         return Point(function.blocks[0].label if function.blocks else "", 0), "the function has no instructions"
     if points[-1][1].kind not in _ENDS and not _throws(points[-1][1]):
         return points[-1][0], "last insn is not an exit or jmp"
+    for point, insn in points:
+        reason = _unresolved(insn)
+        if reason is not None:
+            return point, reason
     edges = _edges(function, [insn for _, insn in points])
     if edges is None:
         return points[-1][0], "jump out of range"
@@ -34,6 +38,15 @@ def shape_problem(function: Function, knows: Knowledge) -> tuple[Point, str] | N
         if index not in seen:
             return point, f"unreachable insn {index}"
     return None
+
+
+def _unresolved(insn: Insn) -> str | None:
+    """Addresses and kernel functions are looked up before any path is followed, in dead code, too."""
+    if insn.ref is not None or insn.origin.core:
+        return None
+    if insn.kind is Kind.LOAD_WIDE and insn.row.name != "lddw_constant":
+        return "unrecognized bpf_ld_imm64 insn"
+    return "failed to find BTF for kernel function" if insn.row.name == "call_kfunc" else None
 
 
 def _throws(insn: Insn) -> bool:
