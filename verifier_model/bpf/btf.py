@@ -19,6 +19,7 @@ MAX_NAME_BYTES: Final = 4096
 VOID: Final = 0
 # Qualifiers and typedefs may be chained, and arrays nested, no deeper than this before a type counts as malformed.
 MAX_DEPTH: Final = 64
+FLAVOR: Final = "___"  # what follows is a local name for another version of a type (bpf_core_essential_name_len)
 LINKAGE_STATIC, LINKAGE_GLOBAL, LINKAGE_EXTERN = 0, 1, 2
 
 
@@ -104,7 +105,7 @@ class Type:
 
     `type` is the id it refers to (pointee, typedef target, array element, return type, a variable's type), `size` its
     size in bytes where the kind has one, `count` the length of an array, `linkage` that of a FUNC or VAR, `component`
-    the member index of a DECL_TAG (-1: the whole).
+    the member index of a DECL_TAG (-1: the whole).  `is_signed`: of an INT, or an enumeration with negative numbers.
     """
 
     kind: Kind
@@ -116,6 +117,7 @@ class Type:
     component: int = -1
     flag: bool = False
     members: tuple[Member, ...] = ()
+    is_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Btf:
     strings: bytes
     _functions: dict[str, int] = field(default_factory=dict, compare=False)
     _names: dict[str, list[int]] = field(default_factory=dict, compare=False)
+    _essential: dict[str, list[int]] = field(default_factory=dict, compare=False)
 
     def string(self, offset: int) -> str:
         """The string at `offset`; raises BtfError."""
@@ -181,6 +184,14 @@ class Btf:
                     self._names.setdefault(entry.name, []).append(index)
         return next((index for index in self._names.get(name, ()) if self.types[index].kind in kinds), 0)
 
+    def essential(self, name: str) -> tuple[int, ...]:
+        """All types of that name, local versions of it ("name___flavor") included."""
+        if not self._essential:
+            for index, entry in enumerate(self.types):
+                if entry.name:
+                    self._essential.setdefault(essential_name(entry.name), []).append(index)
+        return tuple(self._essential.get(name, ()))
+
     def prototype(self, function: int) -> Prototype | None:
         """The signature of the FUNC with that id, None when the id is no FUNC."""
         if not 0 < function < len(self.types) or self.types[function].kind is not Kind.FUNC:
@@ -200,6 +211,12 @@ class Btf:
         except BtfError:
             return None
         return 1 if 0 < size <= 8 else 2 if 0 < size <= 16 else None
+
+
+def essential_name(name: str) -> str:
+    """A type's name without its flavor."""
+    at = name.rfind(FLAVOR)
+    return name[:at] if at > 0 and not name.endswith(FLAVOR) else name
 
 
 def parse(data: bytes, order: ByteOrder) -> Btf:
@@ -261,6 +278,10 @@ def _make(kind: Kind, name: str, word: int, vlen: int, flag: bool, tail: bytes, 
         return Type(kind, name, type=word, linkage=struct.unpack(mark + "I", tail)[0])
     if kind is Kind.DECL_TAG:
         return Type(kind, name, type=word, component=struct.unpack(mark + "i", tail)[0])
+    if kind is Kind.INT:
+        return Type(kind, name, size=word, flag=flag, is_signed=bool(struct.unpack(mark + "I", tail)[0] >> 24 & 1))
+    if kind in (Kind.ENUM, Kind.ENUM64):
+        return Type(kind, name, size=word, flag=flag, members=members, is_signed=flag)
     if kind in _SIZED:
         return Type(kind, name, size=word, flag=flag, members=members)
     if kind is Kind.FWD:

@@ -6,9 +6,8 @@ Offsets are those of the object's own types; the loader puts the running kernel'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from verifier_model.bpf.btf import MAX_DEPTH, Btf, BtfError, Kind
+from verifier_model.bpf.btf import MAX_DEPTH, Btf, BtfError, Kind, essential_name
 from verifier_model.bpf.insn import CoreRecord
 
 # enum bpf_core_relo_kind in include/uapi/linux/bpf.h
@@ -16,14 +15,6 @@ FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS = 0, 1, 2
 FIELD_SIGNED, FIELD_LSHIFT_U64, FIELD_RSHIFT_U64 = 3, 4, 5
 TYPE_ID_LOCAL, TYPE_ID_TARGET, TYPE_EXISTS, TYPE_SIZE = 6, 7, 8, 9
 ENUMVAL_EXISTS, ENUMVAL_VALUE, TYPE_MATCHES = 10, 11, 12
-
-FLAVOR: Final = "___"  # what follows is a local name for another version of a type (bpf_core_essential_name_len)
-
-
-def essential_name(name: str) -> str:
-    """A type's name without its flavor."""
-    at = name.rfind(FLAVOR)
-    return name[:at] if at > 0 and not name.endswith(FLAVOR) else name
 
 
 @dataclass(frozen=True, slots=True)

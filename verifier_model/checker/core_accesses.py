@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from verifier_model.bpf.btf import Btf, BtfError, Kind
-from verifier_model.bpf.core import FIELD_BYTE_OFFSET, Field, essential_name, field_of_record
+from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
+from verifier_model.bpf.core import FIELD_BYTE_OFFSET, Field, field_of_record
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNKNOWN, Environment
 from verifier_model.checker.kernel_objects import GPL_LICENSES, object_pointer

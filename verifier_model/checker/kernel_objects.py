@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from verifier_model.bpf.btf import Btf, BtfError, Kind
-from verifier_model.bpf.core import essential_name
+from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.checker.environment import UNKNOWN, ZERO, Environment
 from verifier_model.contracts.attach import ContextArgument, Slot
 from verifier_model.contracts.contexts import VIEWS, field_of

@@ -12,8 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type
-from verifier_model.bpf.core import essential_name
+from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type, essential_name
 from verifier_model.bpf.unit import Function
 from verifier_model.contracts.kernel_types import STRUCTURES, is_number, pointee
 from verifier_model.contracts.programs import section_head
