@@ -61,21 +61,24 @@ def _callee(insn: Insn) -> str:
 
 
 def _effects(run: Run, insn: Insn) -> CallEffects:
-    state = State(tuple(_known(run, value) for value in run.registers))
+    known = run.known.regs if run.known is not None else (None,) * len(run.registers)
+    state = State(tuple(_known(run, value, fact) for value, fact in zip(run.registers, known, strict=True)))
     return call_effects(insn, state, run.obligation.unit, run.obligation.function)
 
 
-def _known(run: Run, value: Value) -> Register:
-    """What the contract may know of an argument: its type, and a bound of its number."""
+def _known(run: Run, value: Value, known: Register | None) -> Register:
+    """What the contract may know of an argument: its type, and a bound of its number (`known`: what the facts say)."""
     fact, term = value.fact, value.term
     if not fact.is_scalar:
         return fact
     constant = _constant(run, term)
     if constant is not None:
         return replace(fact, value=Scalar.const(constant))
-    for start, known in zip(run.entry.registers, run.entry.state.regs, strict=True):
-        if start.term is term and known.is_scalar and not known.assumed_safe:
-            return replace(fact, value=known.value)
+    if known is not None and known.is_scalar and not known.assumed_safe:
+        return replace(fact, value=known.value)
+    for start, at_start in zip(run.entry.registers, run.entry.state.regs, strict=True):
+        if start.term is term and at_start.is_scalar and not at_start.assumed_safe:
+            return replace(fact, value=at_start.value)
     return replace(fact, value=Scalar.between(0, maximum(term)))
 
 

@@ -12,7 +12,7 @@ from verifier_model.domains.registers import Region, Register
 from verifier_model.prover import events as ev
 from verifier_model.prover.calls import call
 from verifier_model.prover.entry import CONTEXT_NAME, SCALAR_FACT, UNKNOWN_FACT, WORD, Value
-from verifier_model.prover.kept import atomic, keep, must_keep, require_shared
+from verifier_model.prover.kept import atomic, keep, legacy_load, must_keep, order_accesses, require_shared
 from verifier_model.prover.limits import TooHardError
 from verifier_model.prover.memory import cut, glue
 from verifier_model.prover.provenance import alu_fact, is_private, loaded_fact, region_key, wide_load
@@ -70,7 +70,8 @@ def _load(run: Run, insn: Insn) -> None:
     address = run.address(insn.src, insn.off)
     if is_private(fact):
         if insn.kind is Kind.LOAD_ACQUIRE:
-            raise TooHardError("a load-acquire of private memory")
+            _require_stack(insn, fact)
+            order_accesses(run, insn.row.name)
         run.registers[insn.dst] = _private_load(run, insn, fact, address)
         return
     if fact.region is Region.CTX:
@@ -90,6 +91,11 @@ def _load(run: Run, insn: Insn) -> None:
     run.registers[insn.dst] = Value(loaded(run.terms, row, value), loaded_fact(row, fact))
 
 
+def _require_stack(insn: Insn, fact: Register) -> None:
+    if fact.region is not Region.STACK:
+        raise TooHardError(f"{insn.row.name} through a pointer of kind {fact.region.value}")
+
+
 def _private_load(run: Run, insn: Insn, fact: Register, address: Term) -> Value:
     row = insn.row
     where = run.private_places(fact, address, row.size)
@@ -104,8 +110,12 @@ def _context_load(run: Run, insn: Insn, address: Term) -> Value:
     """A context field: it stays as it is until an event may change it.  Pointer fields give 64 bits at any width."""
     row, terms = insn.row, run.terms
     base, off = terms.split(address)
-    if base is not terms.var(CONTEXT_NAME, WORD) or insn.kind is Kind.LOAD_ACQUIRE:
-        raise TooHardError("a context access at a variable offset")
+    if insn.kind is Kind.LOAD_ACQUIRE:
+        raise TooHardError(f"{row.name} of the context")
+    if base is not terms.var(CONTEXT_NAME, WORD):
+        # Equal addresses give equal words; nothing relates it to a word at another address, which may be the same.
+        run.context_loads.add((run.context_epoch, -_ANYWHERE - address.id, 2 * _ANYWHERE + address.id))
+        return Value(terms.var(("context word", run.context_epoch, address.id, row.name), WORD), UNKNOWN_FACT)
     described = PROGRAM_TYPES.get(run.obligation.function.program_type or "")
     field_row = described.field_at(off, row.size) if described is not None else None
     run.context_loads.add((run.context_epoch, off, row.size))
@@ -124,7 +134,8 @@ def _store(run: Run, insn: Insn) -> None:
     value = stored(run.terms, row, _operand_of_store(run, insn))
     if is_private(fact):
         if insn.kind is Kind.STORE_RELEASE:
-            raise TooHardError("a store-release to private memory")
+            _require_stack(insn, fact)
+            order_accesses(run, insn.row.name)
         _private_store(run, insn, fact, address, value)
         return
     kind = "store-release" if insn.kind is Kind.STORE_RELEASE else "store"
@@ -135,7 +146,7 @@ def _store(run: Run, insn: Insn) -> None:
     scopes = run.shared_scopes(fact.region)
     operands = (ev.Operand("address", address), ev.Operand("value", value))
     number = run.event((kind, row.width), f"{row.width}-bit {kind} to shared memory", operands, scopes)
-    if fact.region is Region.CTX:
+    if fact.region is Region.CTX or fact.region is Region.UNKNOWN:
         run.context_epoch = number + 1
     if scopes:
         run.havoc(packet=True, stacks=True, number=number)
@@ -181,10 +192,7 @@ def _exit(run: Run, insn: Insn) -> None:
     run.control = Control("exits", "", run.terms.const(1, 1))
 
 
-def _legacy_load(run: Run, insn: Insn) -> None:
-    raise TooHardError("a legacy packet load may end the program")
-
-
+_ANYWHERE = 1 << 32
 _WITH_REFERENCE = frozenset({Kind.LOAD_WIDE, Kind.CALL, Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO})
 _STEPS: dict[Kind, Callable[[Run, Insn], None]] = {
     Kind.ALU: _alu,
@@ -201,6 +209,6 @@ _STEPS: dict[Kind, Callable[[Run, Insn], None]] = {
     Kind.MAY_GOTO: _may_goto,
     Kind.CALL: call,
     Kind.EXIT: _exit,
-    Kind.LEGACY_LOAD: _legacy_load,
+    Kind.LEGACY_LOAD: legacy_load,
     Kind.CAST: keep,
 }

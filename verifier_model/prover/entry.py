@@ -86,7 +86,7 @@ class Entry:
             if fact.exact is not None:
                 return Value(reference(self.terms, fact.exact), SCALAR_FACT)
             return Value(self._number(fact, place), SCALAR_FACT)
-        return Value(self._pointer(fact, place), _type_of(fact))
+        return Value(self._pointer(fact, place), type_of(fact))
 
     def _number(self, fact: Register, place: Hashable) -> Term:
         """The scalar, or the variable part of a pointer."""
@@ -166,7 +166,8 @@ def _both(a: Scalar, b: Scalar) -> Scalar:
     )
 
 
-def _type_of(fact: Register) -> Register:
+def type_of(fact: Register) -> Register:
+    """What the fact says of where a pointer leads, without any number."""
     return replace(fact, value=Scalar.top(), off=0, id=0, base=0, packet_range=0)
 
 

@@ -94,7 +94,7 @@ class Whole:
         question = Obligation((), (), state, NOTHING, self.obligation.unit, self.obligation.before)
         point = None if pair is None else self.cuts[pair]
         start = begin(question, terms, point, self.limits.alias_tests)
-        return Segment(start, self.graphs, labels, self.stops, self.limits)
+        return Segment(start, self.graphs, labels, self.stops, self.limits, self.facts.before)
 
     def claims(self, before: Way, after: Way) -> Iterator[Claim] | str:
         """What must be shown where two ways end."""

@@ -24,7 +24,7 @@ from verifier_model.prover.functions import Pair, Whole, prove_function
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
 from verifier_model.prover.paths import Way
 from verifier_model.prover.run import Run
-from verifier_model.prover.segments import Failure
+from verifier_model.prover.segments import Claims, Failure
 from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.terms import Term
 from verifier_model.verdict import CutPoint, Equality, FunctionObligation, InRegister, OnStack, Verdict
@@ -121,7 +121,7 @@ class _Guess:
                 changed.append(target)
             return whole.claims(before, after)
 
-        for failure in whole.segment(pair, SimplifyingTerms()).failures(claims):
+        for failure in self._failures(whole, pair, claims):
             if failure.belief is None:
                 raise _ConflictError(pair)
             target = (failure.meeting.before.stop.label, failure.meeting.after.stop.label)
@@ -129,6 +129,12 @@ class _Guess:
             if target not in changed:
                 changed.append(target)
         return changed
+
+    def _failures(self, whole: Whole, pair: Pair | None, claims: Claims) -> Iterator[Failure]:
+        try:
+            yield from whole.segment(pair, SimplifyingTerms()).failures(claims)
+        except TooHardError:
+            raise _ConflictError(pair) from None
 
     # ---- what the first ways have in common ----
 

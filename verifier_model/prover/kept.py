@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from verifier_model.bpf.evaluate import atomic_destination
+from verifier_model.bpf.evaluate import atomic_destination, atomic_memory
 from verifier_model.bpf.insn import NO_ORIGIN, Insn
 from verifier_model.bpf.isa import STORE_KINDS, Kind
-from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.registers import SHARED, Region, Register
 from verifier_model.prover import events as ev
 from verifier_model.prover.entry import SCALAR_FACT, UNKNOWN_FACT, WORD, Value
 from verifier_model.prover.limits import TooHardError
-from verifier_model.prover.provenance import is_private
+from verifier_model.prover.memory import cut, glue
+from verifier_model.prover.provenance import is_private, region_key
 from verifier_model.prover.run import Run
+from verifier_model.prover.terms import Term
 
+_SKB_REGISTER = 6
 _PATCHABLE = frozenset({Kind.ALU, Kind.LOAD_WIDE, Kind.LOAD, Kind.STORE, Kind.STORE_IMM})
 
 
@@ -58,16 +61,22 @@ def _touched(run: Run, insn: Insn) -> tuple[ev.Scope, ...]:
 
 
 def require_shared(fact: Register) -> None:
-    """Raises TooHardError unless the pointer leads to memory that others share and that no private memory overlaps."""
-    if fact.region not in (Region.MAP_VALUE, Region.DATA, Region.OBJECT, Region.MEMORY):
+    """Raises TooHardError unless the pointer leads to memory that others may share.
+
+    What `Run.may_reach_private` says of it decides whether the access also sees, or changes, private memory.
+    """
+    if fact.region not in SHARED:
         raise TooHardError(f"an access through a pointer of kind {fact.region.value}")
 
 
 def atomic(run: Run, insn: Insn) -> None:
     """An atomic operation on shared memory: same address, same operand, and one result for both programs."""
     row, terms, fact = insn.row, run.terms, run.registers[insn.dst].fact
+    if fact.region is Region.STACK:
+        _private_atomic(run, insn, fact)
+        return
     if is_private(fact) or fact.region is Region.CTX:
-        raise TooHardError("an atomic operation on private memory")
+        raise TooHardError(f"an atomic operation through a pointer of kind {fact.region.value}")
     require_shared(fact)
     operands = [
         ev.Operand("address", run.address(insn.dst, insn.off)),
@@ -79,7 +88,48 @@ def atomic(run: Run, insn: Insn) -> None:
     number = run.event((row.name,), f"{row.name} on shared memory", tuple(operands), scopes)
     if scopes:
         run.havoc(packet=True, stacks=True, number=number)
-    destination = atomic_destination(row, insn.src)
+        run.context_epoch = number + 1
+    _give_old(run, insn, terms.var(("shared", number), row.width))
+
+
+def _private_atomic(run: Run, insn: Insn, fact: Register) -> None:
+    """On the stack nobody sees the access, so its effect is computed; but it orders others, so it keeps its place."""
+    row, terms, order = insn.row, run.terms, run.obligation.unit.byte_order
+    where = run.private_places(fact, run.address(insn.dst, insn.off), row.size)
+    order_accesses(run, row.name)
+    memory = run.region(region_key(fact))
+    old = glue(terms, [memory.read(place) for place in where], order)
+    new = atomic_memory(terms, row, old, run.registers[insn.src].term, run.registers[0].term)
+    for place, byte in zip(where, cut(terms, new, order), strict=True):
+        memory.write(place, byte)
+    if region_key(fact) == ev.stack_key(0):
+        run.forget_spills(where)
+    _give_old(run, insn, old)
+
+
+def order_accesses(run: Run, name: str) -> None:
+    """The place among the events that an instruction keeps because it orders the accesses of others."""
+    run.event(("order", name), f"{name} on the stack", (), is_kept=True)
+
+
+def _give_old(run: Run, insn: Insn, old: Term) -> None:
+    destination = atomic_destination(insn.row, insn.src)
     if destination is not None:
-        old = terms.zext(WORD, terms.var(("shared", number), row.width))
-        run.registers[destination] = Value(old, SCALAR_FACT if row.width < WORD else UNKNOWN_FACT)
+        fact = SCALAR_FACT if insn.row.width < WORD else UNKNOWN_FACT
+        run.registers[destination] = Value(run.terms.zext(WORD, old), fact)
+
+
+def legacy_load(run: Run, insn: Insn) -> None:
+    """A packet load that ends the program where the packet ends: all that outlives the program must be equal there.
+
+    It takes the skb from r6, gives r0, and leaves r1 to r5 as a call does (kernel/bpf/verifier.c, check_ld_abs).
+    """
+    used = [_SKB_REGISTER, *([insn.src] if "src" in insn.row.uses else [])]
+    operands = tuple(ev.Operand(f"r{number}", run.registers[number].term) for number in used)
+    scopes = ev.EVERYTHING if run.obligation.function.is_subprogram else (ev.Scope(ev.PACKET),)
+    shape = ("legacy load", insn.row.name, insn.imm)
+    number = run.event(shape, f"{insn.row.name} of the packet", operands, scopes)
+    value = run.terms.zext(WORD, run.terms.var(("shared", number), insn.row.width))
+    run.registers[0] = Value(value, SCALAR_FACT)
+    for reg in range(1, _SKB_REGISTER):
+        run.registers[reg] = Value(run.terms.var(("garbage", run.side, number, reg), WORD), UNKNOWN_FACT)

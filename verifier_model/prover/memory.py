@@ -109,12 +109,18 @@ class RegionMemory:
         return self._choose(cases, oldest)
 
     def _initial(self, place: Place, address: Term) -> Term:
-        apart = self.apart
+        terms, apart = self.terms, self.apart
+        shared = terms.init(self.initial, address)
         if apart is None:
-            return self.terms.init(self.initial, address)
-        if place.base is not apart.base:
-            raise TooHardError("a variable address in a frame whose contents differ")
-        return self.terms.init(apart.name if place.off in apart.offs else self.initial, address)
+            return shared
+        own = terms.init(apart.name, address)
+        if place.base is apart.base:
+            return own if place.off in apart.offs else shared
+        cases = []
+        for off in sorted(apart.offs):
+            self.budget.spend()
+            cases.append((terms.eq(self._address(Place(apart.base, off)), address), own))
+        return self._choose(cases, shared)
 
     def _choose(self, cases: list[tuple[Term, Term]], otherwise: Term) -> Term:
         for is_same, byte in reversed(cases):

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from verifier_model.bpf.flow import falls_through
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.unit import Block
+from verifier_model.bpf.unit import Block, Point
+from verifier_model.domains.state import State
 from verifier_model.prover.encode import advance
 from verifier_model.prover.events import DifferentShapeError
 from verifier_model.prover.limits import TooHardError
@@ -78,12 +79,16 @@ class Budget:
 
 @dataclass
 class Walk:
-    """Finds the ways of one program.  `implied(conditions, term)` may prove that a branch is taken."""
+    """Finds the ways of one program.
+
+    `implied(conditions, term)` may prove that a branch is taken; `known` gives facts that hold before an instruction.
+    """
 
     graph: Graph
     stops: frozenset[str]
     budget: Budget
     implied: Implied = field(default=lambda conditions, term: False)
+    known: Callable[[Point], State] | None = None
 
     def ways(self, run: Run, label: str, conditions: Iterable[Term] = ()) -> Iterator[Way]:
         """Every way from the start of a block to the next stop; raises TooHardError."""
@@ -114,7 +119,10 @@ class Walk:
         way = replace(way, trail=(*way.trail, label))
         run.control = None
         try:
-            advance(run, insns)
+            for at, insn in enumerate(insns):
+                if self.known is not None:
+                    run.recall(self.known(Point(label, at)))
+                advance(run, (insn,))
             return self._onward(way)
         except DifferentShapeError as error:
             return [replace(way, mismatch=error)]

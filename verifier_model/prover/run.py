@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from verifier_model.domains.registers import Region, Register
-from verifier_model.domains.state import STACK_BYTES
+from verifier_model.domains.state import STACK_BYTES, State
 from verifier_model.prover import events as ev
-from verifier_model.prover.entry import WORD, Entry, Value, known_stack
+from verifier_model.prover.entry import WORD, Entry, Value, known_stack, type_of
 from verifier_model.prover.limits import TooHardError
 from verifier_model.prover.memory import AliasBudget, Place, RegionMemory, cut, places
 from verifier_model.prover.provenance import region_key
@@ -33,7 +33,8 @@ class Run:
     """One program's run.  `script` lists the events of `before` while `after` runs; then every event is compared.
 
     `known_bytes` are private bytes that the facts know at the start; `touched` lists the private bytes of all accesses;
-    `context_words` the context loads: address, size in bytes, 64-bit result.
+    `context_words` the context loads: address, size in bytes, 64-bit result.  `known`: what the facts say just before
+    the next instruction, where that is known.
     """
 
     obligation: Obligation
@@ -53,6 +54,7 @@ class Run:
     context_epoch: int = 0
     packet_epoch: int = 0
     stack_epoch: int = 0
+    known: State | None = None
     control: Control | None = None
 
     @property
@@ -93,6 +95,17 @@ class Run:
         if self.script is not None and len(self.events) < len(self.script):
             number = len(self.events)
             self.comparison.event(number, self.script[number], None, self.memories())
+
+    def recall(self, known: State | None) -> None:
+        """Take from the facts just before an instruction the types of registers whose origin was lost on the way."""
+        self.known = known
+        if known is None:
+            return
+        for number, value in enumerate(self.registers):
+            fact = known.regs[number]
+            is_lost = value.fact.region is Region.UNKNOWN
+            if is_lost and not fact.assumed_safe and fact.region not in (Region.UNKNOWN, Region.UNINIT):
+                self.registers[number] = Value(value.term, type_of(fact))
 
     # ---- memory ----
 
@@ -165,8 +178,10 @@ class Run:
         """Can shared memory of this region turn out to be the packet or a stack frame?
 
         Slices that kfuncs return may lie in the packet or in a buffer on the stack; memory arguments of a subprogram
-        that is verified by itself may be anything of its caller's.
+        that is verified by itself may be anything of its caller's; a pointer of unknown origin may be anything at all.
         """
+        if region is Region.UNKNOWN:
+            return True
         if region not in (Region.MEMORY, Region.OBJECT):
             return False
         obligation = self.obligation

@@ -6,17 +6,20 @@ ways lead) must be impossible: the conditions contradict each other.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from verifier_model.bpf.unit import Point
+from verifier_model.domains.state import State
 from verifier_model.prover.counterexample import Assignment, ModelState, Sample, first_difference
 from verifier_model.prover.cuts import Claim, Start
 from verifier_model.prover.events import Check
 from verifier_model.prover.limits import Limits
 from verifier_model.prover.paths import Budget, Graph, Walk, Way
 from verifier_model.prover.smt_algebra import Query
-from verifier_model.prover.terms import Term
+from verifier_model.prover.terms import Term, reachable
 from verifier_model.verdict import Equality
 
 Claims = Callable[[Way, Way], "Iterator[Claim] | str"]  # the claims where two ways end, or why they must not end there
@@ -40,17 +43,24 @@ class Failure(NamedTuple):
 
 @dataclass
 class Judge:
-    """Answers about start states: what follows, and what may differ."""
+    """Answers about start states: what follows, and what may differ.
+
+    `conclusions`: the queries without a model from which ways were left out.
+    """
 
     start: Start
     limits: Limits
+    conclusions: list[Query] = field(default_factory=list)
     _implied: dict[tuple[tuple[int, ...], int], bool] = field(default_factory=dict)
 
     def implied(self, conditions: tuple[Term, ...], term: Term) -> bool:
         """Does the term (one bit) hold in every start state under the conditions?  False may mean "not seen to"."""
         key = (tuple(condition.id for condition in conditions), term.id)
         if key not in self._implied:
-            self._implied[key] = self._solve(conditions, [self.start.entry.terms.not_(term)]) is None
+            query = self.query(conditions, [self.start.entry.terms.not_(term)])
+            self._implied[key] = query.solve(self.limits) is None
+            if self._implied[key]:
+                self.conclusions.append(query)
         return self._implied[key]
 
     def differing(self, conditions: tuple[Term, ...], checks: list[Check]) -> tuple[Check, Assignment | str] | None:
@@ -73,22 +83,29 @@ class Judge:
         found = first_difference(checks, assumptions, answer)
         return (checks[0], "model not confirmed by evaluation") if found is None else (found.check, answer)
 
-    def _solve(self, conditions: tuple[Term, ...], goals: list[Term]) -> ModelState | str | None:
+    def query(self, conditions: tuple[Term, ...], goals: list[Term]) -> Query:
+        """Is there a start state under the conditions where one of the goals (terms of one bit) holds?"""
         assumptions = [*self.start.assumptions, *conditions]
-        query = Query(self.start.entry.terms, assumptions, goals, self.limits.alias_tests)
-        answer = query.solve(self.limits)
+        return Query(self.start.entry.terms, assumptions, goals, self.limits.alias_tests)
+
+    def _solve(self, conditions: tuple[Term, ...], goals: list[Term]) -> ModelState | str | None:
+        answer = self.query(conditions, goals).solve(self.limits)
         return answer if answer is None or isinstance(answer, str) else ModelState(answer)
 
 
 @dataclass
 class Segment:
-    """Where it starts, both programs' graphs, and the labels at which their ways end."""
+    """Where it starts, both programs' graphs, and the labels at which their ways end.
+
+    `known`: the facts just before each instruction of `before`, where they are at hand.
+    """
 
     start: Start
     graphs: tuple[Graph, Graph]
     labels: tuple[str, str]
     stops: tuple[frozenset[str], frozenset[str]]
     limits: Limits
+    known: Callable[[Point], State] | None = None
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.start, self.limits)
@@ -96,7 +113,7 @@ class Segment:
     def meetings(self) -> Iterator[Meeting]:
         """All pairs of ways, except some that cannot be taken together; raises TooHardError."""
         budget = Budget(self.limits.ways, self.limits.way_insns)
-        first = Walk(self.graphs[0], self.stops[0], budget)
+        first = Walk(self.graphs[0], self.stops[0], budget, known=self.known)
         second = Walk(self.graphs[1], self.stops[1], budget, self.judge.implied)
         for before in first.ways(self.start.before.fork(), self.labels[0]):
             run = self.start.after.fork()
@@ -109,13 +126,24 @@ class Segment:
         for meeting in self.meetings():
             yield from self._failures_of(meeting, claims)
 
+    def queries(self, claims: Claims) -> Iterator[tuple[str, Query]]:
+        """All that must have no model so that nothing here fails, each with the ways that it is about."""
+        terms = self.start.entry.terms
+        for meeting in self.meetings():
+            wanted = _wanted(meeting, claims)
+            if isinstance(wanted, str):
+                goals = [terms.const(1, 1)]
+            else:
+                goals = [terms.not_(terms.eq(claim.check.before, claim.check.after)) for claim in wanted]
+            yield trail(meeting), self.judge.query(meeting.after.conditions, goals)
+        yield from ((f"ways left out, {number}", query) for number, query in enumerate(self.judge.conclusions))
+
     def _failures_of(self, meeting: Meeting, claims: Claims) -> Iterator[Failure]:
-        found = str(meeting.after.mismatch) if meeting.after.mismatch else claims(*meeting)
+        wanted = _wanted(meeting, claims)
         conditions = meeting.after.conditions
-        if isinstance(found, str):
-            yield from self._must_be_impossible(found, meeting)
+        if isinstance(wanted, str):
+            yield from self._must_be_impossible(wanted, meeting)
             return
-        wanted = [*(Claim(check) for check in meeting.after.run.comparison.checks), *found]
         while True:
             answer = self.judge.differing(conditions, [claim.check for claim in wanted])
             if answer is None:
@@ -142,6 +170,34 @@ class Segment:
     def _absurd(self) -> Check:
         terms = self.start.entry.terms
         return Check("", terms.const(1, 0), terms.const(1, 1))
+
+
+def _wanted(meeting: Meeting, claims: Claims) -> list[Claim] | str:
+    """What must be shown of two ways; or why they must not be taken together."""
+    after = meeting.after
+    found = str(after.mismatch) if after.mismatch is not None else claims(*meeting)
+    if isinstance(found, str):
+        return found
+    wanted = [*(Claim(check) for check in after.run.comparison.checks), *found]
+    return _without_garbage(wanted, after.conditions)
+
+
+def _without_garbage(claims: list[Claim], conditions: tuple[Term, ...]) -> list[Claim]:
+    """The claims that are left when `before` shows garbage which nothing else depends on.
+
+    What a call leaves in r1 to r5 is not determined, and calls with fewer arguments than registers may pass it on.
+    Where the original may show any value at all, whatever the replacement shows is one of them.
+    """
+    garbage = [claim for claim in claims if claim.belief is None and _is_garbage(claim.check.before)]
+    if not garbage:
+        return claims
+    users = Counter(term.id for claim in claims for term in reachable([claim.check.before, claim.check.after]))
+    users.update(term.id for condition in conditions for term in reachable([condition]))
+    return [claim for claim in claims if claim not in garbage or users[claim.check.before.id] > 1]
+
+
+def _is_garbage(term: Term) -> bool:
+    return term.op == "var" and isinstance(term.data, tuple) and term.data[:2] == ("garbage", "before")
 
 
 def trail(meeting: Meeting) -> str:
