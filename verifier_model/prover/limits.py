@@ -11,7 +11,8 @@ class Limits:
     """`solver_steps` is z3's resource limit for one query.  `alias_tests` bounds the pairs of addresses in one region
     that may or may not be equal and so need a case distinction.  `samples` counts the random initial states that are
     tried before the solver is asked; `seed` feeds them.  `ways` bounds the ways through one segment of a region or
-    function (those of both programs, over all pairs), `way_insns` the instructions and blocks on them.
+    function (those of both programs, over all pairs), `way_insns` the instructions and blocks on them, `turns` how
+    often one of them passes one block.
     """
 
     solver_steps: int = 2_000_000
@@ -20,6 +21,7 @@ class Limits:
     seed: int = 1
     ways: int = 1024
     way_insns: int = 40_000
+    turns: int = 64
 
 
 DEFAULT: Final = Limits()

@@ -51,6 +51,7 @@ class Way:
     """One run with the conditions (terms of one bit) under which it takes this way, and the blocks it passed.
 
     `mismatch` says why its events do not correspond to the other program's; then the run ends where that was seen.
+    `holding`: the conditions again.
     """
 
     run: Run
@@ -58,17 +59,20 @@ class Way:
     trail: tuple[str, ...]
     stop: Stop
     mismatch: DifferentShapeError | None = None
+    holding: frozenset[Term] = frozenset()
 
-    def conditions_hold(self, term: Term) -> bool:
-        return any(known is term for known in self.conditions)
+    def under(self, condition: Term, stop: Stop) -> Way:
+        """The same way where a further condition holds, which leads on to `stop`."""
+        return replace(self, conditions=(*self.conditions, condition), holding=self.holding | {condition}, stop=stop)
 
 
 @dataclass
 class Budget:
-    """Ways and instructions that are left for one segment."""
+    """Ways and instructions that are left for one segment; no way passes a block more than `turns` times."""
 
     ways: int
     insns: int
+    turns: int
 
     def spend(self, insns: int, ways: int = 0) -> None:
         self.insns -= insns
@@ -92,7 +96,8 @@ class Walk:
 
     def ways(self, run: Run, label: str, conditions: Iterable[Term] = ()) -> Iterator[Way]:
         """Every way from the start of a block to the next stop; raises TooHardError."""
-        pending = [Way(run, tuple(conditions), (), Stop(label))]
+        given = tuple(conditions)
+        pending = [Way(run, given, (), Stop(label), holding=frozenset(given))]
         while pending:
             way = pending.pop()
             if way.mismatch is not None or way.stop.is_exit or self._is_stop(way):
@@ -116,6 +121,8 @@ class Walk:
         label, run = way.stop.label, way.run
         insns = self.graph.insns[label]
         self.budget.spend(len(insns) + 1)
+        if way.trail.count(label) >= self.budget.turns:
+            raise TooHardError(f"many turns through block {label} without a cut point")
         way = replace(way, trail=(*way.trail, label))
         run.control = None
         try:
@@ -149,11 +156,11 @@ class Walk:
             return [replace(way, stop=onward)]
         if self._holds(way, taken):
             return [replace(way, stop=target)]
-        other = replace(way, run=run.fork(), conditions=(*way.conditions, taken), stop=target)
-        return [replace(way, conditions=(*way.conditions, not_taken), stop=onward), other]
+        other = replace(way, run=run.fork()).under(taken, target)
+        return [way.under(not_taken, onward), other]
 
     def _holds(self, way: Way, term: Term) -> bool:
-        return way.conditions_hold(term) or self.implied(way.conditions, term)
+        return term in way.holding or self.implied(way.conditions, term)
 
     def _next(self, label: str) -> Stop:
         following = self.graph.falls.get(label, "")

@@ -112,7 +112,7 @@ class Segment:
 
     def meetings(self) -> Iterator[Meeting]:
         """All pairs of ways, except some that cannot be taken together; raises TooHardError."""
-        budget = Budget(self.limits.ways, self.limits.way_insns)
+        budget = Budget(self.limits.ways, self.limits.way_insns, self.limits.turns)
         first = Walk(self.graphs[0], self.stops[0], budget, known=self.known)
         second = Walk(self.graphs[1], self.stops[1], budget, self.judge.implied)
         for before in first.ways(self.start.before.fork(), self.labels[0]):
