@@ -7,10 +7,10 @@ Sources: kernel/bpf/verifier.c of the releases named below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
-Release = tuple[int, int, int]
+from verifier_model.contracts.kernels import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Knowledge:
     `stack_parts`: parts of a spilled number, and numbers spilled narrowly, keep what is known of them.
     `locked_calls`: static subprograms may be called while a spin lock is held.
     `reads_keep_stack`: what a helper only reads of the stack stays known.
+    `release`: the kernel itself, for what it has and others lack (`allowance`); None: what some kernel has.
     """
 
     linked_narrow_moves: bool = False
@@ -36,6 +37,7 @@ class Knowledge:
     stack_parts: bool = False
     locked_calls: bool = False
     reads_keep_stack: bool = False
+    release: Release | None = None
 
 
 # What all kernels from 5.10 on have in common: whoever is accepted with it is accepted by each.
@@ -56,17 +58,13 @@ _STABLE: Final[dict[tuple[int, int], tuple[tuple[str, int], ...]]] = {
     (5, 15): (("store_immediate", 120),),
     (6, 1): (("store_immediate", 36),),
 }
-_NAMES: Final = frozenset(field.name for field in fields(Knowledge))
+_NAMES: Final = frozenset(field.name for field in fields(Knowledge)) - {"release"}
 assert {name for name, _ in _SINCE} == _NAMES
 
 
 def knowledge(release: Release) -> Knowledge:
     """What the kernel `release` (as 6.1.36) works out."""
-    found = Knowledge()
-    for name, since in _SINCE:
-        if release >= since:
-            found = replace(found, **{name: True})
-    for name, point in _STABLE.get(release[:2], ()):
-        if release[2] >= point:
-            found = replace(found, **{name: True})
-    return found
+    names = [name for name, since in _SINCE if release >= since]
+    names += [name for name, point in _STABLE.get(release[:2], ()) if release[2] >= point]
+    features: dict[str, Any] = dict.fromkeys(names, True)
+    return Knowledge(release=release, **features)

@@ -31,6 +31,7 @@ SUITES: Final = MappingProxyType(
         "5.10": Suite("bullseye-security", "debian-security"),
         "6.1": Suite("", ""),
         "6.12": Suite("", ""),
+        "6.18": Suite("trixie-backports", "debian"),
     }
 )
 _KEPT: Final = re.compile(r"vmlinux-(?P<package>linux-image-[^_]+)_(?P<version>[^_]+)")

@@ -52,8 +52,9 @@ class RawProgram:
     """Encoded instructions as PROG_LOAD takes them.
 
     `relocations`: (slot, number of a map in `maps`); the map's descriptor becomes that slot's immediate.  `func_info`:
-    struct bpf_func_info records over `btf`; callbacks and global functions need them.  `attach`: the name in the
-    kernel's BTF of what a tracing or lsm program is for.
+    struct bpf_func_info records over `btf`; callbacks and global functions need them.  `attach`: what a
+    tracing or lsm program is for, without the prefix that the kernel's BTF gives it for its `attach_type`; for
+    struct_ops "struct S.member".
     """
 
     insns: bytes

@@ -1,14 +1,15 @@
 // Raw programs: encoded instructions, with maps made for them.
 //
 // After the kind: u32 program type, attach type, program flags, log level; counts of maps, relocations and function
-// records; u32 size of BTF; u32 instructions; char licence[16], attach[64] (the kernel's BTF name of what a tracing
-// program is for, or empty).  Then the maps (`struct map_row`), their contents, relocations (u32 slot, u32 map), function
+// records; u32 size of BTF; u32 instructions; char licence[16], attach[64] (what a tracing
+// program is for, see `target`, or empty).  Then the maps (`struct map_row`), their contents, relocations (u32 slot, u32 map), function
 // records (struct bpf_func_info), BTF, instructions.
 #include "loader.h"
 
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -134,6 +135,74 @@ static int load_btf(const void *data, uint32_t size)
 	return (int)bpf_call(BPF_BTF_LOAD, &attr, sizeof(attr));
 }
 
+static int member_index(const struct btf *kernel, int id, const char *name)
+{
+	const struct btf_type *structure = btf__type_by_id(kernel, (uint32_t)id);
+	int i;
+
+	for (i = 0; i < btf_vlen(structure); i++)
+		if (!strcmp(btf__name_by_offset(kernel, btf_members(structure)[i].name_off), name))
+			return i;
+	return -1;
+}
+
+static int find_target(const struct btf *kernel, const char *name, uint32_t attach_type)
+{
+	const char *prefix = "";
+	uint32_t kind = BTF_KIND_FUNC;
+	char full[128];
+
+	if (attach_type == BPF_TRACE_RAW_TP) {
+		prefix = "btf_trace_";
+		kind = BTF_KIND_TYPEDEF;
+	} else if (attach_type == BPF_LSM_MAC || attach_type == BPF_LSM_CGROUP) {
+		prefix = "bpf_lsm_";
+	} else if (attach_type == BPF_TRACE_ITER) {
+		prefix = "bpf_iter_";
+	}
+	snprintf(full, sizeof(full), "%s%s", prefix, name);
+	return btf__find_by_name_kind(kernel, full, kind);
+}
+
+// The kernel's type number of what a program is for: a function, named without the prefix of its attach type, or, for
+// "struct S.member", the structure, with the member's index as the attach type.  Negative: there is none.
+// The types are read once, and the last search is remembered: both take long in an emulated kernel.
+static int target(struct header *head)
+{
+	static struct btf *kernel;
+	static char last_name[sizeof(head->attach)];
+	static uint32_t last_type;
+	static int last_id, last_member;
+	char name[sizeof(head->attach)];
+	char *member = NULL;
+
+	if (!kernel)
+		kernel = btf__load_vmlinux_btf();
+	if (!kernel)
+		return -1;
+	if (strcmp(last_name, head->attach) || last_type != head->attach_type) {
+		memcpy(last_name, head->attach, sizeof(last_name));
+		last_type = head->attach_type;
+		last_member = -1;
+		if (strncmp(head->attach, "struct ", 7)) {
+			last_id = find_target(kernel, head->attach, head->attach_type);
+		} else {
+			snprintf(name, sizeof(name), "%s", head->attach + 7);
+			member = strchr(name, '.');
+			if (member)
+				*member++ = 0;
+			last_id = member ? btf__find_by_name_kind(kernel, name, BTF_KIND_STRUCT) : -1;
+			if (last_id >= 0)
+				last_member = member_index(kernel, last_id, member);
+			if (last_member < 0)
+				last_id = -1;
+		}
+	}
+	if (last_id >= 0 && last_member >= 0)
+		head->attach_type = (uint32_t)last_member;
+	return last_id;
+}
+
 struct work {
 	struct header head;
 	struct map_row rows[MAX_MAPS];
@@ -186,6 +255,14 @@ static void ask(struct work *work, uint32_t index, const void *functions, const 
 	int fd;
 
 	memset(&attr, 0, sizeof(attr));
+	if (head->attach[0] && !work->trouble) {
+		int id = target(head);
+
+		if (id < 0)
+			work->trouble = "what the program attaches to is not in the kernel's BTF";
+		else
+			attr.attach_btf_id = (uint32_t)id;
+	}
 	attr.prog_type = head->type;
 	attr.expected_attach_type = head->attach_type;
 	attr.prog_flags = head->flags;
@@ -197,14 +274,6 @@ static void ask(struct work *work, uint32_t index, const void *functions, const 
 		attr.func_info = (uint64_t)(uintptr_t)functions;
 		attr.func_info_cnt = head->functions;
 		attr.func_info_rec_size = sizeof(struct bpf_func_info);
-	}
-	if (head->attach[0] && !work->trouble) {
-		int id = libbpf_find_vmlinux_btf_id(head->attach, head->attach_type);
-
-		if (id < 0)
-			work->trouble = "what the program attaches to is not in the kernel's BTF";
-		else
-			attr.attach_btf_id = (uint32_t)id;
 	}
 	if (!work->trouble) {
 		fd = judge(&attr, sizeof(attr), head->level, &answer);

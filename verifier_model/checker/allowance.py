@@ -1,0 +1,64 @@
+"""What one kernel gives and another does not: helpers by place of attachment and licence, instructions.
+
+Which helpers: check_helper_call asks the program type (get_func_proto).  Which instructions: bpf_opcode_in_insntable,
+asked of all instructions, reachable or not.
+"""
+
+from __future__ import annotations
+
+from verifier_model.bpf.insn import RefKind
+from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.kernel_objects import GPL_LICENSES
+from verifier_model.contracts.availability import helpers_anywhere, helpers_everywhere, helpers_of, needs_gpl
+from verifier_model.contracts.helpers import Helper
+from verifier_model.contracts.kernels import Release, known_since
+from verifier_model.contracts.places import place_of
+
+
+def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release | None) -> str | None:
+    """Why the kernel refuses that helper to what it verifies from `root`; no release: why every kernel does."""
+    for program in _programs(unit, root):
+        if helper.id not in _given(program, release):
+            return f"program of this type cannot use helper {helper.name}#{helper.id}"
+    if helper.id in needs_gpl() and unit.license not in GPL_LICENSES:
+        return "cannot call GPL-restricted function from non-GPL compatible program"
+    return None
+
+
+def _given(program: Function, release: Release | None) -> frozenset[int]:
+    place = place_of(program)
+    if place is None:
+        return helpers_everywhere()
+    if release is None:
+        return helpers_anywhere(place)
+    return helpers_of(release[:2], place) or frozenset()
+
+
+def _programs(unit: Unit, root: Function) -> tuple[Function, ...]:
+    """The programs with which `root` is loaded: itself, or for a global function those that reach it by any calls."""
+    if not root.is_subprogram:
+        return (root,)
+    return tuple(main for main in unit.functions if not main.is_subprogram and root.name in _reached(unit, main))
+
+
+def _reached(unit: Unit, main: Function) -> set[str]:
+    by_name = {function.name: function for function in unit.functions}
+    seen, waiting = {main.name}, [main]
+    while waiting:
+        for _, insn in waiting.pop().insns():
+            if insn.ref is not None and insn.ref.kind is RefKind.FUNCTION and insn.ref.name not in seen:
+                seen.add(insn.ref.name)
+                if insn.ref.name in by_name:
+                    waiting.append(by_name[insn.ref.name])
+    return seen
+
+
+def insn_problem(function: Function, release: Release | None) -> tuple[Point, str] | None:
+    """The first instruction that the kernel does not know, and since when others do."""
+    if release is None:
+        return None
+    for point, insn in function.insns():
+        since = known_since(insn.row)
+        if release < since:
+            return point, f"unknown opcode {insn.row.code:02x}: {insn.row.name} came with {since[0]}.{since[1]}"
+    return None
