@@ -104,6 +104,8 @@ def _slot(run: Run, place: OnStack) -> list[Place]:
 def source(run: Run, place: InRegister | OnStack | int | Ref) -> Value:
     """What a run holds in a place; a number or the address of a symbol for the others."""
     if isinstance(place, InRegister):
+        if not 0 <= place.number <= FRAME_POINTER:
+            raise TooHardError(f"a relation about r{place.number}")
         return run.registers[place.number]
     if isinstance(place, OnStack):
         memory = run.region(ev.stack_key(0))
