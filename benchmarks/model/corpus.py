@@ -21,7 +21,7 @@ from typing import Final
 import click
 
 from benchmarks.corpus.jobs import objects_folder
-from benchmarks.model.verdicts import KernelVerdicts, is_verifiers, refusal
+from benchmarks.model.verdicts import KernelVerdicts, is_verifiers, refusal, running_knowledge
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
@@ -105,7 +105,7 @@ def _model(unit: Unit, programs: Sequence[str]) -> dict[str, Verdict]:
         found: dict[str, Verdict] = {}
         for name in programs:
             start = time.process_time()
-            report = check(unit, unit.function(name))
+            report = check(unit, unit.function(name), running_knowledge())
             reason = "" if report.rejection is None else report.rejection.reason
             found[name] = report.accepted, reason, report.processed, time.process_time() - start
         return json.dumps(found).encode()

@@ -29,12 +29,13 @@ from benchmarks.model.kernel_cases import kernel_cases
 from benchmarks.model.mutation import minimised, mutant
 from benchmarks.model.raw_kernel import NoMapError, RawKernel
 from benchmarks.model.slots import MAIN, SlotProgram, attach_of, of_raw, unit_of
+from benchmarks.model.verdicts import running_knowledge
 from benchmarks.packages import cache_folder
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from verifier_model.bpf.insn import SLOT_BYTES
 from verifier_model.checker import check
-from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge, knowledge
+from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.kernel.assembling import Unloadable, raw_program
 
 SHARD: Final = 2000
@@ -83,13 +84,6 @@ def verdict(program: SlotProgram, knows: Knowledge) -> str:
     except RecursionError:
         return f"{_CRASH}: too deep"
     return "" if report.rejection is None else report.rejection.reason
-
-
-def running_knowledge() -> Knowledge:
-    """What the running kernel's verifier works out."""
-    numbers = platform.release().partition("-")[0].split(".")
-    major, minor, point = (*(int(word) for word in numbers), 0, 0)[:3]
-    return knowledge((major, minor, point))
 
 
 @cache

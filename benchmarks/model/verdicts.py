@@ -11,6 +11,7 @@ from typing import Final
 
 from benchmarks.packages import cache_folder
 from processes import ChildFailed, in_child
+from verifier_model.checker.knowledge import Knowledge, knowledge
 from verifier_model.kernel.gate import KernelWord, ask_kernel
 
 LOAD_SECONDS: Final = 120
@@ -75,3 +76,10 @@ def refusal(word: KernelWord) -> str:
         ):
             return text
     return word.reason
+
+
+def running_knowledge() -> Knowledge:
+    """What the running kernel's verifier works out."""
+    numbers = platform.release().partition("-")[0].split(".")
+    major, minor, point = (*(int(word) for word in numbers), 0, 0)[:3]
+    return knowledge((major, minor, point))
