@@ -7,6 +7,7 @@ from typing import Final
 
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, each_register
+from verifier_model.checker.kernel_calls import after_kfunc, kfunc_name
 from verifier_model.checker.locks import locked
 from verifier_model.checker.memory import mark, soften, soften_all, stack_span
 from verifier_model.checker.references import acquired, owner_of, released
@@ -37,6 +38,9 @@ def helper_of(insn: Insn) -> Helper | None:
 
 def call(env: Environment, insn: Insn, state: State) -> State:
     """The state behind a call, for all that the callee may do."""
+    kernels = kfunc_name(insn) if env.modest else None
+    if kernels is not None:
+        return after_kfunc(env, kernels, state)
     effects = call_effects(insn, state, env.unit, env.function)
     helper = helper_of(insn) if not insn.origin.core else None
     before = state

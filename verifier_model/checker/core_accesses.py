@@ -15,11 +15,10 @@ from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.bpf.core import FIELD_BYTE_OFFSET, Field, field_of_record
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNKNOWN, Environment
-from verifier_model.checker.kernel_objects import GPL_LICENSES, object_pointer
+from verifier_model.checker.kernel_objects import GPL_LICENSES, in_rcu_section, object_pointer
 from verifier_model.checker.memory import context_value, load
 from verifier_model.contracts.contexts import VIEWS, ContextField, field_of
 from verifier_model.contracts.kernel_types import Step, pointee, pointer_behind, walk
-from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import State
@@ -133,10 +132,10 @@ def core_loaded(env: Environment, insn: Insn, state: State) -> Register:
         return _ANY if found.is_scalar else found
     if not env.modest or (pointer.object is None and not is_argument):
         return UNKNOWN
-    return _typed_value(env, field, pointer, size)
+    return _typed_value(env, field, state, pointer, size)
 
 
-def _typed_value(env: Environment, field: Field, pointer: Register, size: int) -> Register:
+def _typed_value(env: Environment, field: Field, state: State, pointer: Register, size: int) -> Register:
     """A load of a field of the kernel's, by what the source says of its type."""
     types = env.unit.types
     owner = pointer.object
@@ -154,7 +153,7 @@ def _typed_value(env: Environment, field: Field, pointer: Register, size: int) -
         step = replace(step, type_id=target)
     name = essential_name(types.types[step.type_id].name)
     owner = replace(owner, name=owner.name or field.owner)
-    found, nullable = pointer_behind(owner, step, not is_sleepable(env.root), name)
+    found, nullable = pointer_behind(owner, step, in_rcu_section(env, state), name)
     return object_pointer(env, replace(found, type_id=_defined(types, step.type_id)), nullable)
 
 

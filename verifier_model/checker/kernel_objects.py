@@ -17,6 +17,7 @@ from verifier_model.contracts.kernel_types import Step, pointer_behind, walk
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.state import Held, State
 
 _SLOT: Final = 8
 _ANY: Final = Register.scalar(Scalar.top())
@@ -41,6 +42,11 @@ def named(env: Environment, name: str) -> ObjectType:
         return ObjectType(name, 0, Trust.TRUSTED)
     types = graph(env)
     return ObjectType(name, types.named(name, Kind.STRUCT) if types is not None else 0, Trust.TRUSTED)
+
+
+def in_rcu_section(env: Environment, state: State) -> bool:
+    """Is the program where RCU keeps objects alive: as a whole when it may not sleep, else between lock and unlock?"""
+    return not is_sleepable(env.root) or any(isinstance(held, Held) and held.kind == "rcu" for held in state.references)
 
 
 def is_assumed(register: Register) -> bool:
@@ -82,7 +88,7 @@ def _step(env: Environment, kind: ObjectType, off: int, size: int) -> Step | str
         return str(error)
 
 
-def loaded(env: Environment, pointer: Register, off: int, size: int) -> Register:
+def loaded(env: Environment, state: State, pointer: Register, off: int, size: int) -> Register:
     """What a load through a pointer to a kernel object gives.
 
     Of what others may have changed nothing more is known than its width and that it is no memory of the program's: the
@@ -101,14 +107,12 @@ def loaded(env: Environment, pointer: Register, off: int, size: int) -> Register
     if env.unit.kernel_types is None and not env.modest:
         # The object's own types need not be this kernel's.
         return unknown
-    return _walked(env, kind, step) if step.is_pointer else _SIZED[size]
-
-
-def _walked(env: Environment, owner: ObjectType, step: Step) -> Register:
     types = graph(env)
-    assert types is not None
-    name = essential_name(types.types[step.type_id].name)
-    found, nullable = pointer_behind(owner, step, not is_sleepable(env.root), name)
+    if not step.is_pointer or types is None:
+        return _SIZED[size]
+    name = types.types[step.type_id].name
+    name = essential_name(name) if env.unit.kernel_types is None else name
+    found, nullable = pointer_behind(kind, step, in_rcu_section(env, state), name)
     return object_pointer(env, found, nullable)
 
 

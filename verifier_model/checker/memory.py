@@ -189,7 +189,7 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
     if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
         return _SIZED[size]
     if region is Region.OBJECT:
-        return kernel_objects.loaded(env, pointer, off, size)
+        return kernel_objects.loaded(env, state, pointer, off, size)
     # Behind an unknown pointer there may be a context, a spilled pointer or a kernel object's pointer field.
     return _SIZED[size] if size < 4 else UNKNOWN
 

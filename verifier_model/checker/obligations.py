@@ -7,9 +7,12 @@ from typing import Final
 
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.access import type_name
+from verifier_model.checker.allowance import helper_problem
 from verifier_model.checker.arguments import ARGUMENTS, ArgumentRule
+from verifier_model.checker.callbacks import callback_of, frame_problem, function_problem, result_problem
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import Environment
+from verifier_model.checker.kernel_calls import kfunc_name, kfunc_problem
 from verifier_model.checker.locks import lock_problem, timer_problem
 from verifier_model.checker.references import LOCK, exit_held_problem, holding, is_atomic, owner_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
@@ -35,6 +38,8 @@ _RULES: Final[Mapping[ArgumentKind, ArgumentRule]] = {
     **ARGUMENTS,
     ArgumentKind.SPIN_LOCK: lock_problem,
     ArgumentKind.TIMER: timer_problem,
+    ArgumentKind.FUNCTION: function_problem,
+    ArgumentKind.FRAME: frame_problem,
 }
 
 
@@ -49,15 +54,25 @@ def call_problem(env: Environment, insn: Insn, state: State) -> str | None:
     """Why a call that is not followed into the callee is refused."""
     if insn.origin.core:
         return "the call is patched by the loader"
+    kernels = kfunc_name(insn)
+    if kernels is not None:
+        return kfunc_problem(env, kernels, state)
     if insn.row.name == "call_local":
         return _global_call_problem(env, insn, state)
     helper = helper_of(insn)
     if helper is None:
         return f"invalid func unknown#{insn.imm}"
+    absent = helper_problem(env.unit, env.root, helper, None if env.knows is None else env.knows.release)
+    if absent is not None:
+        return absent
     if holding(state, LOCK) is not None and helper.name != "spin_unlock":
         return "function calls are not allowed while holding a lock"
     if helper.name in _SLEEPING and is_atomic(state):
         return f"sleepable helper {helper.name} in non-sleepable region"
+    if helper.callback and callback_of(env, insn, state) is None:
+        return "callback function not static"
+    if helper.name == "tail_call" and any(frame.callback for frame in state.callers):
+        return "tail_call is not allowed in callbacks"
     return _arguments_problem(env, helper, state) or _reference_problem(helper, state)
 
 
@@ -104,6 +119,8 @@ def _global_call_problem(env: Environment, insn: Insn, state: State) -> str | No
 def exit_problem(env: Environment, state: State) -> str | None:
     """Why the function may not return here."""
     result = state.regs[0]
+    if state.callers and state.callers[0].callback:
+        return exit_held_problem(state) or result_problem(state)
     if state.callers:
         return "cannot return stack pointer to the caller" if result.region is Region.STACK else None
     held = exit_held_problem(state)

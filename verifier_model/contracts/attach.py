@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type, essential_name
+from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type
 from verifier_model.bpf.unit import Function
 from verifier_model.contracts.kernel_types import STRUCTURES, is_number, pointee
 from verifier_model.contracts.programs import section_head
@@ -184,4 +184,4 @@ def _typed(kernel: Btf, type_id: int, trust: Trust, nullable: bool) -> ContextAr
     tag = kernel.types[found.type]
     if tag.kind is Kind.TYPE_TAG and tag.name in ("user", "percpu"):
         trust = Trust.USER if tag.name == "user" else Trust.PERCPU
-    return ContextArgument(Slot.OBJECT, ObjectType(essential_name(kernel.types[owner].name), owner, trust), nullable)
+    return ContextArgument(Slot.OBJECT, ObjectType(kernel.types[owner].name, owner, trust), nullable)

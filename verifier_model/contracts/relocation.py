@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from verifier_model.bpf import core
-from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type
+from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type, essential_name
 from verifier_model.bpf.insn import NO_ORIGIN, CoreRecord, Insn, make
 from verifier_model.bpf.isa import BY_NAME, LOAD_KINDS
 from verifier_model.bpf.isa import Kind as InsnKind
@@ -121,7 +121,7 @@ def resolve(record: CoreRecord, types: Btf, kernel: Btf) -> tuple[int, int, int]
 
 def _candidates(type_id: int, types: Btf, kernel: Btf) -> list[int]:
     local = types.types[type_id]
-    name = core.essential_name(local.name)
+    name = essential_name(local.name)
     if not name:
         raise UnresolvedError("a type without a name")
     kinds = _ENUMS if local.kind in _ENUMS else frozenset({local.kind})
@@ -139,9 +139,9 @@ def _answer(kind: int, path: list[int], type_id: int, types: Btf, candidate: int
         members = types.resolve(type_id).members
         if path[0] >= len(members):
             raise UnresolvedError("no such enumerator")
-        name = core.essential_name(members[path[0]].name)
+        name = essential_name(members[path[0]].name)
         for member in kernel.resolve(candidate).members:
-            if core.essential_name(member.name) == name:
+            if essential_name(member.name) == name:
                 return (1 if kind == core.ENUMVAL_EXISTS else member.value), 0, 0
         return None
     if kind not in _FIELD_KINDS:
@@ -250,7 +250,7 @@ def _fields_fit(types: Btf, local: int, kernel: Btf, target: int, depth: int) ->
     if a.kind is Kind.ARRAY:
         return _fields_fit(types, a.type, kernel, b.type, depth + 1)
     if a.kind in _ENUMS or a.kind is Kind.FWD:
-        names = core.essential_name(a.name), core.essential_name(b.name)
+        names = essential_name(a.name), essential_name(b.name)
         return not names[0] or not names[1] or names[0] == names[1]
     return a.kind in (Kind.PTR, Kind.FLOAT, Kind.INT)
 

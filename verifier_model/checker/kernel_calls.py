@@ -1,0 +1,249 @@
+"""Calls of the kernel's own functions (kfuncs): what their arguments must be and what they leave behind
+(check_kfunc_call in kernel/bpf/verifier.c, 6.12).
+
+Only functions with a row are accepted; whatever their arguments ask for beyond numbers, objects, memory and constant
+strings is somebody else's (`RULES` takes more of it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from verifier_model.bpf.btf import Btf, BtfError, Kind
+from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.checker.access import type_name
+from verifier_model.checker.arguments import LARGEST_SIZE, buffer_problem, context_problem, is_null
+from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment
+from verifier_model.checker.kernel_objects import GPL_LICENSES, graph, in_rcu_section, is_assumed
+from verifier_model.checker.memory import soften, stack_span
+from verifier_model.checker.references import LOCK, PREEMPT, RCU, acquired, holding, is_atomic, left, owner_of, released
+from verifier_model.contracts.kfuncs import KFUNCS, Kfunc, KfuncArgument, Parameter, Returned, Signature, signature
+from verifier_model.contracts.programs import is_sleepable
+from verifier_model.domains.registers import ObjectType, Region, Register, Trust
+from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.state import STACK_BYTES, Held, State
+
+_TRUSTED: Final = frozenset({Trust.TRUSTED})
+_RCU: Final = frozenset({Trust.TRUSTED, Trust.RCU})
+_ANY_TRUST: Final = frozenset({Trust.TRUSTED, Trust.RCU, Trust.PLAIN})
+_INIT: Final = "___init"  # a type that must not be taken for the one without (btf_type_ids_nocast_alias)
+_SECTIONS: Final[Mapping[str, tuple[str, bool]]] = {
+    "bpf_rcu_read_lock": (RCU, True),
+    "bpf_rcu_read_unlock": (RCU, False),
+    "bpf_preempt_disable": (PREEMPT, True),
+    "bpf_preempt_enable": (PREEMPT, False),
+}
+KfuncRule = Callable[[Environment, State, Kfunc, KfuncArgument, int], "str | None"]
+
+
+def kfunc_name(insn: Insn) -> str | None:
+    """The kernel function that a call names; None for calls of anything else."""
+    is_extern = insn.row.name == "call_local" and insn.ref is not None and insn.ref.kind is RefKind.EXTERN
+    return insn.ref.name if is_extern and insn.ref is not None else None
+
+
+def kfunc_problem(env: Environment, name: str, state: State) -> str | None:
+    """Why the kernel refuses the call."""
+    kfunc, declared = KFUNCS.get(name), signature(env.unit, name, env.root)
+    if kfunc is None or isinstance(declared, str):
+        return f"the model does not know the kernel function {name}" if kfunc is None else str(declared)
+    if env.unit.license not in GPL_LICENSES:
+        return "cannot call kernel function from non-GPL compatible program"
+    if not kfunc.is_for(env.root):
+        return f"calling kernel function {name} is not allowed"
+    if "destructive" in kfunc.flags or declared.result is Returned.OTHER:
+        return f"the model does not follow calls of {name}"
+    if holding(state, LOCK) is not None:
+        return "function calls are not allowed while holding a lock"
+    if "sleepable" in kfunc.flags and (not is_sleepable(env.root) or is_atomic(state)):
+        return f"program must be sleepable to call sleepable kfunc {name}"
+    if "rcu_protected" in kfunc.flags and not in_rcu_section(env, state):
+        return f"kernel func {name} requires RCU critical section protection"
+    return _section_problem(name, state) or _arguments_problem(env, kfunc, declared, state)
+
+
+def _section_problem(name: str, state: State) -> str | None:
+    if name not in _SECTIONS:
+        return None
+    kind, is_enter = _SECTIONS[name]
+    inside = holding(state, kind) is not None
+    if not is_enter:
+        return None if inside else f"unmatched {kind} unlock (kernel function {name})"
+    return f"nested {kind} lock (kernel function {name})" if inside and kind == RCU else None
+
+
+def _arguments_problem(env: Environment, kfunc: Kfunc, declared: Signature, state: State) -> str | None:
+    released_count = 0
+    for reg, argument in enumerate(declared.arguments, 1):
+        register = state.regs[reg]
+        if argument.kind is Parameter.IGNORED:
+            continue
+        if register.region is Region.UNINIT:
+            return f"R{reg} !read_ok"
+        if argument.nullable and is_null(register):
+            continue
+        rule = RULES.get(argument.kind)
+        if rule is None:
+            return f"R{reg}: the model does not follow {argument.kind.value} arguments of {kfunc.name}"
+        problem = rule(env, state, kfunc, argument, reg)
+        if problem is not None:
+            return problem
+        released_count += register.is_pointer and register.id in state.references
+    if "release" in kfunc.flags and released_count != 1:
+        return f"release kfunc {kfunc.name} expects refcounted PTR_TO_BTF_ID"
+    return None
+
+
+def _number(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    return None if state.regs[reg].is_scalar else f"R{reg} is not a scalar"
+
+
+def _constant(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    register = state.regs[reg]
+    known = register.is_scalar and register.value.constant is not None
+    return None if known else f"R{reg} must be a known constant"
+
+
+def _size(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    register = state.regs[reg]
+    if not register.is_scalar:
+        return f"R{reg} is not a scalar"
+    if register.value.smin < 0:
+        return f"R{reg} min value is negative, either use unsigned or 'var &= const'"
+    if register.value.umax >= LARGEST_SIZE:
+        return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
+    return f"R{reg} invalid zero-sized read" if register.value.umin == 0 else None
+
+
+def _context(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    return context_problem(state.regs[reg], reg)
+
+
+def _pointer(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    register = state.regs[reg]
+    if register.nullable:
+        return f"Possibly NULL pointer passed to trusted arg{reg - 1}"
+    if register.region is Region.OBJECT:
+        return _object_problem(env, state, kfunc, argument, reg)
+    if not argument.is_plain or not argument.size or (kfunc.wants_trust and is_null(register)):
+        return f"arg#{reg - 1} pointer type struct {argument.name} must point to scalar, or struct with scalar"
+    return buffer_problem(env, state, reg, argument.size, is_store=True, is_output=False)
+
+
+def _object_problem(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    register = state.regs[reg]
+    kind = register.object
+    if kind is None or register.off or register.value.constant != 0:
+        return f"R{reg} type={type_name(register)} is no whole object"
+    is_held = register.id in state.references
+    if "release" in kfunc.flags and not is_held:
+        return f"release kernel function {kfunc.name} expects refcounted PTR_TO_BTF_ID"
+    wanted = _TRUSTED if kfunc.wants_trust else _RCU if "rcu" in kfunc.flags else _ANY_TRUST
+    if kind.trust not in wanted and not is_held:
+        return f"R{reg} must be {'a rcu pointer' if wanted is _RCU else 'referenced or trusted'}"
+    if is_assumed(register):
+        return None
+    is_exact = "release" in kfunc.flags or kind.name.endswith(_INIT) or argument.name.endswith(_INIT)
+    if kind.name == argument.name or (not is_exact and starts_with(graph(env), kind.type_id, argument.name)):
+        return None
+    return f"kernel function {kfunc.name} args#{reg - 1} expected pointer to struct {argument.name}, not {kind.name}"
+
+
+def starts_with(types: Btf | None, type_id: int, name: str) -> bool:
+    """Is the structure of that name the first thing in the structure (btf_struct_ids_match at offset 0)?"""
+    try:
+        for _ in range(16):
+            if types is None or not type_id:
+                return False
+            found = types.resolve(type_id)
+            if found.name == name:
+                return True
+            if found.kind is not Kind.STRUCT or not found.members or found.members[0].value:
+                return False
+            type_id = found.members[0].type
+    except BtfError:
+        pass
+    return False
+
+
+def _memory(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    return buffer_problem(env, state, reg, argument.size, is_store=True, is_output=False)
+
+
+def _sized(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
+    size = state.regs[reg + 1]
+    if not size.is_scalar or not 0 < size.value.umax < LARGEST_SIZE:
+        return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
+    return buffer_problem(env, state, reg, size.value.umax, is_store=True, is_output=False)
+
+
+RULES: Final[dict[Parameter, KfuncRule]] = {
+    Parameter.NUMBER: _number,
+    Parameter.CONSTANT: _constant,
+    Parameter.SIZE: _size,
+    Parameter.CONTEXT: _context,
+    Parameter.POINTER: _pointer,
+    Parameter.MEMORY: _memory,
+    Parameter.SIZED_MEMORY: _sized,
+}
+
+
+def after_kfunc(env: Environment, name: str, state: State) -> State:
+    """The state behind a call that the kernel accepts, as it sees it."""
+    kfunc, declared = KFUNCS.get(name), signature(env.unit, name, env.root)
+    if kfunc is None or isinstance(declared, str):
+        return replace(state, regs=(UNKNOWN, *[UNINIT] * 5, *state.regs[6:]))
+    before = state
+    state = _memory_after(declared, state)
+    if name in _SECTIONS:
+        state = _section_after(name, state)
+    owner = 0
+    for reg in range(1, len(declared.arguments) + 1):
+        held = owner_of(before, before.regs[reg]) if before.regs[reg].is_pointer else 0
+        if held and "release" in kfunc.flags and held == before.regs[reg].id:
+            state = released(state, held)
+        elif held:
+            owner = held
+    result = _result(env, kfunc, declared, owner)
+    state = replace(state, regs=(result, *[UNINIT] * 5, *state.regs[6:]))
+    return acquired(state, result.id) if "acquire" in kfunc.flags and result.is_pointer else state
+
+
+def _memory_after(declared: Signature, state: State) -> State:
+    """Memory that is handed over may have been written."""
+    for reg, argument in enumerate(declared.arguments, 1):
+        pointer = state.regs[reg]
+        if pointer.region is not Region.STACK:
+            continue
+        size = argument.size
+        if argument.kind is Parameter.SIZED_MEMORY:
+            size = state.regs[reg + 1].value.umax if state.regs[reg + 1].is_scalar else STACK_BYTES
+        span = stack_span(pointer, 0, min(size, STACK_BYTES))
+        state = soften(state, pointer.frame, *(span or (-STACK_BYTES, 0)))
+    return state
+
+
+def _section_after(name: str, state: State) -> State:
+    kind, is_enter = _SECTIONS[name]
+    if is_enter:
+        return acquired(state, Held(kind))
+    region = holding(state, kind)
+    return state if region is None else left(state, region)
+
+
+def _result(env: Environment, kfunc: Kfunc, declared: Signature, owner: int) -> Register:
+    if declared.result is Returned.NOTHING:
+        return UNINIT
+    if declared.result is Returned.NUMBER:
+        return Register.scalar(Scalar.top())
+    nullable = "ret_null" in kfunc.flags
+    if declared.result is Returned.OBJECT:
+        trust = Trust.TRUSTED if "acquire" in kfunc.flags else Trust.PLAIN
+        kind = ObjectType(declared.name, declared.type_id, trust)
+        return Register(Region.OBJECT, ZERO, id=env.fresh(), base=env.fresh(), nullable=nullable, object=kind)
+    if declared.result is Returned.MEMORY:
+        fresh = Register(Region.MEMORY, ZERO, id=env.fresh(), base=env.fresh(), nullable=nullable)
+        return replace(fresh, size=declared.size, readonly=True, owner=owner)
+    return UNKNOWN

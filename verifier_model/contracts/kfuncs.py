@@ -1,0 +1,322 @@
+"""Functions of the kernel that programs may call: rows, and signatures by BTF (check_kfunc_args, 6.12).
+
+A signature comes from the kernel's BTF where the unit was patched for one, else from the object's own declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Member
+from verifier_model.bpf.unit import Function, Unit
+from verifier_model.contracts.kernel_types import STRUCTURES
+from verifier_model.contracts.kfunc_rows import KFUNC_ROWS
+from verifier_model.contracts.programs import program_of, section_head
+
+# Groups of program types (bpf_prog_type_to_kfunc_hook in kernel/bpf/btf.c).
+_HOOKS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "xdp": "xdp",
+        "sched_cls": "tc",
+        "struct_ops": "struct_ops",
+        "tracing": "tracing",
+        "tracepoint": "tracing",
+        "perf_event": "tracing",
+        "lsm": "tracing",
+        "syscall": "syscall",
+        "cgroup_skb": "cgroup",
+        "cgroup_sock": "cgroup",
+        "cgroup_device": "cgroup",
+        "cgroup_sock_addr": "cgroup",
+        "cgroup_sockopt": "cgroup",
+        "cgroup_sysctl": "cgroup",
+        "sched_act": "act",
+        "sk_skb": "sk_skb",
+        "socket_filter": "socket_filter",
+        "lwt_in": "lwt",
+        "lwt_out": "lwt",
+        "lwt_xmit": "lwt",
+        "lwt_seg6local": "lwt",
+        "netfilter": "netfilter",
+        "kprobe": "kprobe",
+    }
+)
+_FLAGS: Final = frozenset(
+    {
+        "acquire",
+        "release",
+        "ret_null",
+        "trusted_args",
+        "sleepable",
+        "destructive",
+        "rcu",
+        "iter_new",
+        "iter_next",
+        "iter_destroy",
+        "rcu_protected",
+    }
+)
+_TAG: Final = "bpf_kfunc"
+
+
+@dataclass(frozen=True, slots=True)
+class Kfunc:
+    """One function: who may call it (`hooks`, `only`: see `kfunc_rows`), and its KF_ flags."""
+
+    name: str
+    hooks: frozenset[str]
+    flags: frozenset[str]
+    only: str
+
+    @property
+    def wants_trust(self) -> bool:
+        return "trusted_args" in self.flags or "release" in self.flags
+
+    def is_for(self, function: Function) -> bool:
+        """May programs of the function's type call it?"""
+        if self.only == "kprobe_multi":
+            return section_head(function.section) in ("kprobe.session", "kprobe.multi.session")
+        if self.only == "tracing_iter":
+            return section_head(function.section).startswith("iter")
+        if self.only and function.program_type != "lsm":
+            return False
+        return "common" in self.hooks or _HOOKS.get(function.program_type or "") in self.hooks
+
+
+KFUNCS: Final[Mapping[str, Kfunc]] = MappingProxyType(
+    {
+        row.name: Kfunc(row.name, frozenset(row.hooks.split()), frozenset(row.flags.split()), row.only)
+        for row in KFUNC_ROWS
+    }
+)
+assert all(kfunc.flags <= _FLAGS for kfunc in KFUNCS.values())
+
+
+class Parameter(Enum):
+    """What an argument of a kfunc must be, as far as its declaration alone says."""
+
+    IGNORED = "ignored"  # filled in by the verifier
+    NUMBER = "number"
+    CONSTANT = "constant"  # a number known when the program is loaded
+    BUFFER_SIZE = "buffer size"  # the same, and how long the memory is that comes back
+    SIZE = "size"  # of the memory in the argument before
+    CONSTANT_SIZE = "constant size"
+    CONTEXT = "context"
+    POINTER = "pointer"  # to a structure: an object of the kernel, or memory of that size
+    MEMORY = "memory"  # of the type's size
+    SIZED_MEMORY = "sized memory"  # as many bytes as the next argument says
+    STRING = "string"
+    MAP = "map"
+    DYNPTR = "dynptr"
+    ITERATOR = "iterator"
+    CALLBACK = "callback"
+    ALLOCATED = "allocated object"
+    REFCOUNTED = "refcounted object"
+    NODE = "node or root of a list or tree"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class KfuncArgument:
+    """`name` and `type_id`: the structure behind a POINTER or ITERATOR; `size` of its memory in bytes.
+
+    `is_plain`: the structure holds numbers alone, so that memory of the program's may stand for it.
+    """
+
+    kind: Parameter
+    nullable: bool = False
+    name: str = ""
+    type_id: int = 0
+    size: int = 0
+    is_plain: bool = False
+    is_uninitialised: bool = False
+
+
+class Returned(Enum):
+    NOTHING = "nothing"
+    NUMBER = "number"
+    OBJECT = "object"
+    MEMORY = "memory"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """`name` and `type_id`: the structure that an OBJECT result is; `size` of a MEMORY result in bytes."""
+
+    arguments: tuple[KfuncArgument, ...]
+    result: Returned
+    name: str = ""
+    type_id: int = 0
+    size: int = 0
+
+
+# Their results are what their arguments say: nothing that a declaration tells.
+_DYNAMIC: Final = frozenset(
+    {
+        "bpf_obj_new_impl",
+        "bpf_percpu_obj_new_impl",
+        "bpf_refcount_acquire_impl",
+        "bpf_list_pop_front",
+        "bpf_list_pop_back",
+        "bpf_rbtree_remove",
+        "bpf_rbtree_first",
+        "bpf_cast_to_kern_ctx",
+        "bpf_rdonly_cast",
+        "bpf_dynptr_slice",
+        "bpf_dynptr_slice_rdwr",
+        "bpf_session_cookie",
+    }
+)
+_NODES: Final = frozenset({"bpf_list_head", "bpf_list_node", "bpf_rb_root", "bpf_rb_node"})
+_SUFFIXES: Final = (
+    ("__ign", Parameter.IGNORED),
+    ("__prog", Parameter.IGNORED),
+    ("__alloc", Parameter.ALLOCATED),
+    ("__refcounted_kptr", Parameter.REFCOUNTED),
+    ("__str", Parameter.STRING),
+    ("__map", Parameter.MAP),
+)
+
+
+def signature(unit: Unit, name: str, function: Function) -> Signature | str:
+    """The signature of the kfunc as `function`'s program type sees it, or why it has none."""
+    types = unit.kernel_types or unit.types
+    if types is None:
+        return f"nothing declares {name}"
+    if unit.kernel_types is not None and not is_tagged(unit.kernel_types, name):
+        return f"the kernel has no function {name} for programs"
+    at = types.function(name)
+    proto = types.types[types.types[at].type] if at else None
+    if proto is None or proto.kind is not Kind.FUNC_PROTO or len(proto.members) > 5:
+        return f"no usable declaration of {name}"
+    row = program_of(function)
+    try:
+        arguments = tuple(
+            _argument(types, proto.members, at, name, "" if row is None else row.struct)
+            for at in range(len(proto.members))
+        )
+        return _with_result(types, name, arguments, proto.type)
+    except BtfError as error:
+        return str(error)
+
+
+def is_tagged(kernel: Btf, name: str) -> bool:
+    """Does the kernel offer the function to programs (the declaration tag that its build leaves)?"""
+    at = kernel.function(name)
+    return at is not None and at in _tagged(kernel)
+
+
+_tagged_of: Final[dict[int, tuple[Btf, frozenset[int]]]] = {}
+
+
+def _tagged(kernel: Btf) -> frozenset[int]:
+    known = _tagged_of.get(id(kernel))
+    if known is None or known[0] is not kernel:
+        found = frozenset(entry.type for entry in kernel.types if entry.kind is Kind.DECL_TAG and entry.name == _TAG)
+        known = _tagged_of[id(kernel)] = (kernel, found)
+    return known[1]
+
+
+def _argument(types: Btf, members: tuple[Member, ...], at: int, function: str, context: str) -> KfuncArgument:
+    member = members[at]
+    for suffix, kind in _SUFFIXES:
+        if member.name.endswith(suffix):
+            return KfuncArgument(kind)
+    found = types.resolve(member.type)
+    if found.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64):
+        return KfuncArgument(_number_kind(member.name))
+    if found.kind is not Kind.PTR:
+        return KfuncArgument(Parameter.OTHER)
+    nullable = member.name.endswith(("__nullable", "__opt"))
+    following = members[at + 1].name if at + 1 < len(members) else ""
+    is_sized = following.endswith(("__sz", "__szk"))
+    if found.type == VOID or types.resolve(found.type).kind is Kind.VOID:
+        return KfuncArgument(Parameter.SIZED_MEMORY if is_sized else Parameter.OTHER, nullable)
+    return _pointer_kind(types, found.type, nullable, is_sized, context, member.name.endswith("__uninit"))
+
+
+def _number_kind(name: str) -> Parameter:
+    if name.endswith("__szk"):
+        return Parameter.CONSTANT_SIZE
+    if name.endswith("__sz"):
+        return Parameter.SIZE
+    if name.endswith("__k"):
+        return Parameter.CONSTANT
+    return Parameter.BUFFER_SIZE if name in ("rdonly_buf_size", "rdwr_buf_size") else Parameter.NUMBER
+
+
+def _pointer_kind(
+    types: Btf, pointee: int, nullable: bool, is_sized: bool, context: str, is_uninitialised: bool
+) -> KfuncArgument:
+    target = types.resolve(pointee)
+    if target.kind is Kind.FUNC_PROTO:
+        return KfuncArgument(Parameter.CALLBACK, nullable)
+    if target.kind in STRUCTURES or target.kind is Kind.FWD:
+        kind = Parameter.POINTER
+        if target.name == context:
+            kind = Parameter.CONTEXT
+        elif target.name in ("bpf_dynptr", "bpf_dynptr_kern"):
+            kind = Parameter.DYNPTR
+        elif target.name.startswith("bpf_iter_"):
+            kind = Parameter.ITERATOR
+        elif target.name in _NODES:
+            kind = Parameter.NODE
+        elif target.name == "bpf_wq" or is_sized:
+            kind = Parameter.OTHER
+        size = target.size if target.kind in STRUCTURES else 0
+        plain = _is_plain(types, pointee, 0)
+        return KfuncArgument(kind, nullable, target.name, _plain_id(types, pointee), size, plain, is_uninitialised)
+    if is_sized:
+        return KfuncArgument(Parameter.SIZED_MEMORY, nullable)
+    if target.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64):
+        return KfuncArgument(Parameter.MEMORY, nullable, size=target.size)
+    return KfuncArgument(Parameter.OTHER, nullable)
+
+
+def _plain_id(types: Btf, type_id: int) -> int:
+    while types.types[type_id].kind in (Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPEDEF, Kind.TYPE_TAG):
+        type_id = types.types[type_id].type
+    return type_id
+
+
+def _is_plain(types: Btf, type_id: int, depth: int) -> bool:
+    """Numbers, arrays of them and structures of both alone (__btf_type_is_scalar_struct)?"""
+    found = types.resolve(type_id)
+    if depth > 3 or found.kind is not Kind.STRUCT:
+        return False
+    for member in found.members:
+        inner = types.resolve(member.type)
+        if inner.kind is Kind.STRUCT:
+            if not _is_plain(types, member.type, depth + 1):
+                return False
+            continue
+        if inner.kind is Kind.ARRAY:
+            inner = types.resolve(inner.type)
+        if inner.kind not in (Kind.INT, Kind.ENUM, Kind.ENUM64):
+            return False
+    return True
+
+
+def _with_result(types: Btf, name: str, arguments: tuple[KfuncArgument, ...], type_id: int) -> Signature:
+    if name in _DYNAMIC:
+        return Signature(arguments, Returned.OTHER)
+    found = types.resolve(type_id) if type_id != VOID else None
+    if found is None or found.kind is Kind.VOID:
+        return Signature(arguments, Returned.NOTHING)
+    if found.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64):
+        return Signature(arguments, Returned.NUMBER)
+    if found.kind is not Kind.PTR:
+        return Signature(arguments, Returned.OTHER)
+    if found.type == VOID or types.resolve(found.type).kind is Kind.VOID:
+        return Signature(arguments, Returned.NUMBER)
+    target = types.resolve(found.type)
+    if target.kind in STRUCTURES or target.kind is Kind.FWD:
+        return Signature(arguments, Returned.OBJECT, target.name, _plain_id(types, found.type))
+    if any(argument.kind is Parameter.BUFFER_SIZE for argument in arguments):
+        return Signature(arguments, Returned.OTHER)
+    return Signature(arguments, Returned.MEMORY, size=types.size_of(found.type))
