@@ -8,6 +8,7 @@ from k2_tools.demo import demo
 from k2_tools.diff import diff
 from k2_tools.lint import lint
 from k2_tools.opt import opt
+from k2_tools.prove import prove
 from k2_tools.recheck import recheck
 from k2_tools.report import report
 from k2_tools.settings_table import settings
@@ -20,5 +21,5 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, recheck, demo, settings):
+for command in (opt, report, diff, lint, recheck, prove, demo, settings):
     main.add_command(command)

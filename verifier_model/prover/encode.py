@@ -86,6 +86,7 @@ def _load(run: Run, insn: Insn) -> None:
         f"{row.width}-bit {kind} of shared memory",
         (ev.Operand("address", address),),
         run.shared_scopes(fact.region),
+        is_kept=fact.region is Region.UNKNOWN,
     )
     value = run.terms.var(("shared", number), row.width)
     run.registers[insn.dst] = Value(loaded(run.terms, row, value), loaded_fact(row, fact))
@@ -145,7 +146,9 @@ def _store(run: Run, insn: Insn) -> None:
         require_shared(fact)
     scopes = run.shared_scopes(fact.region)
     operands = (ev.Operand("address", address), ev.Operand("value", value))
-    number = run.event((kind, row.width), f"{row.width}-bit {kind} to shared memory", operands, scopes)
+    number = run.event(
+        (kind, row.width), f"{row.width}-bit {kind} to shared memory", operands, scopes, fact.region is Region.UNKNOWN
+    )
     if fact.region is Region.CTX or fact.region is Region.UNKNOWN:
         run.context_epoch = number + 1
     if scopes:

@@ -44,8 +44,9 @@ class Event:
     """A shared access, a call, or an instruction kept as it is.
 
     Two events match when their `shape` is equal; then their operands and the memory in `scopes` must be equal as well.
-    `is_kept` marks instructions of which the prover knows nothing but that they must stay.  A call has its `effects`
-    and `arguments`, what r0 to r5 held.
+    `is_kept` marks what the prover knows nothing of but that it must stay: that kind of instruction, and accesses
+    through pointers of unknown origin, which may well be to private memory.  A call has its `effects` and `arguments`,
+    what r0 to r5 held.
     """
 
     shape: tuple[Hashable, ...]

@@ -158,6 +158,9 @@ def _verdict(segment: Segment, failure: Failure, is_reachable: bool) -> Verdict:
     if not is_reachable:
         return _unknown(f"not implied by what is believed at {segment.labels[0]}: {text}")
     runs = (failure.meeting.before.run, failure.meeting.after.run)
+    mismatch = failure.meeting.after.mismatch
+    if any(event.is_kept for run in runs for event in run.events) or (mismatch is not None and mismatch.is_kept):
+        return _unknown(text)
     return Verdict(Status.REFUTED, counterexample=describe(runs, failure.state, text))
 
 

@@ -85,7 +85,8 @@ def atomic(run: Run, insn: Insn) -> None:
     if row.op == "cmpxchg":
         operands.append(ev.Operand("expected value", terms.trunc(row.width, run.registers[0].term)))
     scopes = run.shared_scopes(fact.region)
-    number = run.event((row.name,), f"{row.name} on shared memory", tuple(operands), scopes)
+    is_kept = fact.region is Region.UNKNOWN
+    number = run.event((row.name,), f"{row.name} on shared memory", tuple(operands), scopes, is_kept)
     if scopes:
         run.havoc(packet=True, stacks=True, number=number)
         run.context_epoch = number + 1
