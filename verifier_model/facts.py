@@ -16,6 +16,7 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.callbacks import is_callback_call
 from verifier_model.checker.callgraph import callee_of, depth, is_address_taken, roots_of
 from verifier_model.checker.environment import NOTHING_KNOWN, Environment
 from verifier_model.checker.explore import Explorer
@@ -123,7 +124,7 @@ class Facts:
         for at, insn in enumerate(insns):
             if insn.row.is_block_end:
                 pass
-            elif callee_of(self.unit, insn) is not None:
+            elif callee_of(self.unit, insn) is not None or is_callback_call(insn):
                 state = self._entries.get((label, at + 1))
             elif state is not None:
                 state = step(env, insn, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from verifier_model.bpf.insn import Insn, RefKind
+from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Function, Unit
 
 MAX_FRAMES = 8  # MAX_CALL_FRAMES in include/linux/bpf_verifier.h
@@ -18,11 +19,20 @@ def callee_of(unit: Unit, insn: Insn) -> Function | None:
     return callee
 
 
+def handed_over(unit: Unit, insn: Insn) -> Function | None:
+    """The static subprogram whose address a wide load gives: something may call it back."""
+    if insn.kind is not Kind.LOAD_WIDE or insn.ref is None or insn.ref.kind is not RefKind.FUNCTION or insn.ref.addend:
+        return None
+    found = next((function for function in unit.functions if function.name == insn.ref.name), None)
+    is_static = found is not None and found.is_subprogram and not found.is_global and found.untouchable is None
+    return found if is_static else None
+
+
 def callees(unit: Unit, function: Function) -> tuple[Function, ...]:
-    """Static subprograms called directly, in order of first call."""
+    """Static subprograms called directly or handed over as callbacks, in order of first appearance."""
     found: dict[str, Function] = {}
     for _, insn in function.insns():
-        callee = callee_of(unit, insn)
+        callee = callee_of(unit, insn) or handed_over(unit, insn)
         if callee is not None:
             found.setdefault(callee.name, callee)
     return tuple(found.values())
@@ -41,11 +51,17 @@ def followed(unit: Unit, root: Function) -> tuple[Function, ...]:
 
 
 def depth(unit: Unit, function: Function, above: tuple[str, ...] = ()) -> int | None:
-    """Frames on the longest chain of static calls from `function`; None when it is recursive or too deep."""
+    """Frames on the longest chain of static calls from `function`; None when it is recursive or too deep.
+
+    A function that hands itself over, as timers' callbacks do to start again, is not recursive by that.
+    """
     if function.name in above or len(above) >= MAX_FRAMES:
         return None
     deepest = 1
+    direct = {callee.name for _, insn in function.insns() for callee in (callee_of(unit, insn),) if callee is not None}
     for callee in callees(unit, function):
+        if callee.name not in direct and callee.name in (*above, function.name):
+            continue
         below = depth(unit, callee, (*above, function.name))
         if below is None:
             return None

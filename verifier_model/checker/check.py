@@ -11,6 +11,8 @@ from typing import Final
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.allowance import insn_problem
+from verifier_model.checker.callbacks import turned
 from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of
 from verifier_model.checker.conditions import Condition, conditions_of
 from verifier_model.checker.environment import Environment
@@ -123,7 +125,7 @@ class Checker(Explorer):
                 self.lowest[owner] = min(self.lowest.get(owner, 0), low)
 
     def _is_cyclic(self, place: Place, state: State) -> bool:
-        names = [(place.function, place.label), *((frame.function, frame.label) for frame in state.callers)]
+        names = [(place.function, place.label), *((frame.function, frame.label) for frame in state.callers if frame.function)]
         return any(label in self._cycle(name) for name, label in names)
 
     def _cycle(self, name: str) -> frozenset[str]:
@@ -140,9 +142,19 @@ class Checker(Explorer):
             if includes(old, state, as_kernel=True):
                 if not _is_above(old, trail):
                     return None
-                if includes(state, old, as_kernel=True):
+                if includes(state, old, as_kernel=True) and not _turns(state):
                     reason = "infinite loop detected"
                     raise RefusedError(Rejection(place.function, Point(place.label, place.at), reason))
+        meeting.states.append(state)
+        return state
+
+    def turn(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
+        """Another turn of a callback: over when the state is covered, also by one of the turns before it."""
+        previous = _latest(meeting, trail)
+        if previous is not None:
+            state = turned(previous, state)
+        if any(includes(old, state, as_kernel=True) for old in reversed(meeting.states)):
+            return None
         meeting.states.append(state)
         return state
 
@@ -158,6 +170,20 @@ class Checker(Explorer):
         meeting.joins += 1
         meeting.states = [joined]
         return joined
+
+
+def _turns(state: State) -> bool:
+    """Is something under way that ends by itself?  Then coming back in the same state is no loop without an end."""
+    return any(frame.callback for frame in state.callers)
+
+
+def _latest(meeting: Meeting, trail: Trail) -> State | None:
+    """The last of the meeting's states on the way to here."""
+    while trail is not None:
+        if any(trail[1] is state for state in meeting.states):
+            return trail[1]
+        trail = trail[0]
+    return None
 
 
 def _is_above(state: State, trail: Trail) -> bool:
@@ -200,7 +226,7 @@ def _check_root(unit: Unit, root: Function, knows: Knowledge) -> tuple[Rejection
     if root.untouchable is not None:
         return Rejection(root.name, None, root.untouchable), 0
     for function in followed(unit, root):
-        misshapen = shape_problem(function, knows)
+        misshapen = shape_problem(function, knows) or insn_problem(function, knows.release)
         if misshapen is not None:
             return Rejection(function.name, *misshapen), 0
     checker = Checker(Environment(unit, root, knows))

@@ -16,7 +16,9 @@ from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point
 from verifier_model.checker.branches import branch
-from verifier_model.checker.callgraph import callee_of
+from verifier_model.checker.callbacks import behind, callback_of, entered, is_callback_call, returned
+from verifier_model.checker.callgraph import MAX_FRAMES, callee_of
+from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import FRAME, NOTHING_KNOWN, UNINIT, Environment, each_register
 from verifier_model.checker.memory import move_frames
 from verifier_model.checker.transfer import step
@@ -118,6 +120,7 @@ class Explorer:
         self.entries: dict[Place, State] = {}
         self._layouts: dict[str, Layout] = {}
         self._meetings: dict[tuple[object, ...], Meeting] = {}
+        self._own_entries: dict[str, list[State]] = {}
         self._work: list[tuple[Place, State, Trail]] = []
 
     def run(self) -> str | None:
@@ -143,10 +146,13 @@ class Explorer:
         """Follow one path until it ends, putting the other sides of its branches on the work list."""
         while place is not None and state is not None:
             here = self._layout(place.function)
-            if place.at == 0 and place.label in here.meets:
+            is_turn = self._is_turn(here, place)
+            if is_turn or (place.at == 0 and place.label in here.meets):
                 chain = tuple((frame.function, frame.label, frame.at) for frame in state.callers)
                 meeting = self._meetings.setdefault((place, chain), Meeting())
-                state = self.admit(place, forget_dead(state, self.live(here.function, place.label)), meeting, trail)
+                if place.at == 0:
+                    state = forget_dead(state, self.live(here.function, place.label))
+                state = (self.turn if is_turn else self.admit)(place, state, meeting, trail)
                 if state is None:
                     return None
                 trail = (trail, state)
@@ -155,7 +161,37 @@ class Explorer:
             self.note(place, state)
             self.env.function = here.function
             place, state = self._segment(here, place, state, trail)
+            if state is not None and len(state.callers) >= MAX_FRAMES:
+                return "the call stack of 8 frames is too deep !"
         return None
+
+    def _is_turn(self, here: Layout, place: Place) -> bool:
+        """Is this a call that is come back to as often as something calls back?"""
+        insns = here.function.blocks[here.index[place.label]].insns
+        return place.at < len(insns) and is_callback_call(insns[place.at])
+
+    def turn(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
+        """As `admit`, for a call that calls back."""
+        return self.admit(place, state, meeting, trail)
+
+    def _call_back(self, place: Place, insn: Insn, state: State, trail: Trail) -> tuple[Place, State]:
+        """Behind a call that calls back, after no turn at all; its turns are put on the work list."""
+        function, helper = callback_of(self.env, insn, state), helper_of(insn)
+        following = Place(place.function, place.label, place.at + 1)
+        if function is None or helper is None:
+            return following, step(self.env, insn, state)
+        first = entered(self.env, helper, state, (place.function, place.label, place.at))
+        if first.callers[0].function or self._is_first(function.name, first):
+            self._work.append((Place(function.name, function.blocks[0].label, 0), first, trail))
+        return following, behind(state)
+
+    def _is_first(self, name: str, state: State) -> bool:
+        """Is this a new way to enter what runs on its own?  A timer's callback may start the timer again."""
+        known = self._own_entries.setdefault(name, [])
+        if any(includes(old, state, as_kernel=True) for old in known):
+            return False
+        known.append(state)
+        return True
 
     def note(self, place: Place, state: State) -> None:
         """Keep what holds at the start of a stretch of instructions."""
@@ -170,6 +206,8 @@ class Explorer:
         block = here.function.blocks[here.index[place.label]]
         for at in range(place.at, len(block.insns)):
             insn = block.insns[at]
+            if at > place.at and is_callback_call(insn):
+                return Place(place.function, place.label, at), state
             self.processed += 1
             self.before(place, at, insn, state)
             if insn.row.is_block_end:
@@ -179,6 +217,8 @@ class Explorer:
                 if callee is not None and callee.blocks:
                     back = Place(place.function, place.label, at + 1)
                     return Place(callee.name, callee.blocks[0].label, 0), enter(state, back)
+                if is_callback_call(insn):
+                    return self._call_back(place, insn, state, trail)
             state = step(self.env, insn, state)
         return self._next(here, place.label), state
 
@@ -228,9 +268,11 @@ def enter(state: State, back: Place) -> State:
     return State(regs, {}, (frame, *state.callers), state.references)
 
 
-def leave(state: State) -> tuple[Place, State]:
-    """Where the caller goes on, and its state there."""
+def leave(state: State) -> tuple[Place | None, State | None]:
+    """Where the caller goes on, and its state there; nowhere from what nobody called."""
     frame = state.callers[0]
+    if frame.callback:
+        return (Place(frame.function, frame.label, frame.at), returned(state)) if frame.function else (None, None)
     result = move_frames(state.regs[0], -1)
     regs = (result, UNINIT, UNINIT, UNINIT, UNINIT, UNINIT, *frame.regs[6:])
     after = State(regs, frame.stack, state.callers[1:], state.references)

@@ -17,10 +17,13 @@ _WITH_TAIL_CALLS: Final = 256
 
 def combined_depth_problem(unit: Unit, root: Function, lowest: Mapping[str, int]) -> str | None:
     """Why the frames do not fit; `lowest` gives each function's lowest byte in use, as a negative offset from r10."""
-    return _descend(unit, root, lowest, 0, 1)
+    return _descend(unit, root, lowest, 0, (root.name,))
 
 
-def _descend(unit: Unit, function: Function, lowest: Mapping[str, int], above: int, frames: int) -> str | None:
+def _descend(
+    unit: Unit, function: Function, lowest: Mapping[str, int], above: int, chain: tuple[str, ...]
+) -> str | None:
+    frames = len(chain)
     used = max(-lowest.get(function.name, 0), 1)
     total = above + (used + _FRAME_UNIT - 1) // _FRAME_UNIT * _FRAME_UNIT
     if total > STACK_BYTES:
@@ -28,7 +31,9 @@ def _descend(unit: Unit, function: Function, lowest: Mapping[str, int], above: i
     if frames > 1 and total >= _WITH_TAIL_CALLS and _tail_calls(function):
         return f"tail_calls are not allowed when call stack of previous frames is {total} bytes. Too large"
     for callee in callees(unit, function):
-        problem = _descend(unit, callee, lowest, total, frames + 1)
+        if callee.name in chain:
+            continue  # handed over to be called later: see `callgraph.depth`
+        problem = _descend(unit, callee, lowest, total, (*chain, callee.name))
         if problem is not None:
             return problem
     return None

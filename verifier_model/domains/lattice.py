@@ -321,3 +321,32 @@ def includes(large: State, small: State, as_kernel: bool = False) -> bool:
     With `as_kernel`, pointers also have equal constant parts: by these the kernel judges packet accesses.
     """
     return _Order(as_kernel).state(small, large)
+
+
+def widened_numbers(old: State, new: State) -> State:
+    """`new` with every number forgotten that is another one than in `old`: in registers, and in whole stack slots.
+
+    Both have the same callers.
+    """
+
+    def register(a: Register, b: Register, bits: int = 64) -> Register:
+        if a is b or not (a.region is b.region is Region.SCALAR) or a.value == b.value:
+            return b
+        return Register.scalar(Scalar.top() if bits == 64 else Scalar.of_width(bits))
+
+    def stack(a: Stack, b: Stack) -> Stack:
+        changed = dict(b)
+        for off, slot in b.items():
+            before = a.get(off, EMPTY_SLOT)
+            if slot.spill is None or before.spill is None or slot.is_owned:
+                continue
+            spill = register(before.spill, slot.spill, 8 * slot.marks.count("s"))
+            if spill is not slot.spill:
+                changed[off] = replace(slot, spill=spill)
+        return changed
+
+    callers = tuple(
+        replace(y, regs=tuple(map(register, x.regs, y.regs)), stack=stack(x.stack, y.stack))
+        for x, y in zip(old.callers, new.callers, strict=True)
+    )
+    return replace(new, regs=tuple(map(register, old.regs, new.regs)), stack=stack(old.stack, new.stack), callers=callers)
