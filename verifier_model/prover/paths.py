@@ -12,13 +12,17 @@ from typing import NamedTuple
 
 from verifier_model.bpf.flow import falls_through
 from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Block, Point
+from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import State
 from verifier_model.prover.encode import advance
+from verifier_model.prover.entry import WORD
 from verifier_model.prover.events import DifferentShapeError
 from verifier_model.prover.limits import TooHardError
 from verifier_model.prover.run import Run
-from verifier_model.prover.terms import Term
+from verifier_model.prover.simplify import maximum, minimum
+from verifier_model.prover.terms import Term, Terms
 
 Implied = Callable[[tuple[Term, ...], Term], bool]
 
@@ -128,7 +132,7 @@ class Walk:
         try:
             for at, insn in enumerate(insns):
                 if self.known is not None:
-                    run.recall(self.known(Point(label, at)))
+                    way = _recalled(way, insn, self.known(Point(label, at)))
                 advance(run, (insn,))
             return self._onward(way)
         except DifferentShapeError as error:
@@ -167,3 +171,38 @@ class Walk:
         if not following:
             raise TooHardError(f"control falls off the end of block {label}")
         return Stop(following)
+
+
+def _recalled(way: Way, insn: Insn, known: State) -> Way:
+    """The way with what the facts say of the registers that the next instruction names."""
+    run = way.run
+    run.recall(known)
+    used = {insn.dst, insn.src} if insn.kind is not Kind.CALL else _ARGUMENTS
+    bounds: list[Term] = []
+    for number in sorted(used):
+        fact = known.regs[number]
+        if fact.is_scalar and not fact.assumed_safe:
+            bounds += _bounds(run.terms, run.registers[number].term, fact.value)
+    new = [bound for bound in bounds if bound.constant != 1 and bound not in way.holding]
+    return replace(way, conditions=(*way.conditions, *new), holding=way.holding | set(new)) if new else way
+
+
+def _bounds(terms: Terms, term: Term, value: Scalar) -> list[Term]:
+    """What a fact says of a number beyond what its term shows."""
+    if term.constant is not None:
+        return []
+    if value.constant is not None:
+        return [terms.eq(term, terms.const(WORD, value.constant))]
+    result = []
+    if value.umax < maximum(term):
+        result.append(terms.not_(terms.ult(terms.const(WORD, value.umax), term)))
+    if value.umin > minimum(term):
+        result.append(terms.not_(terms.ult(term, terms.const(WORD, value.umin))))
+    if value.smin > -(1 << 63) and value.umax >> 63:
+        result.append(terms.not_(terms.slt(term, terms.const(WORD, value.smin))))
+    if value.smax < (1 << 63) - 1 and value.umax >> 63:
+        result.append(terms.not_(terms.slt(terms.const(WORD, value.smax), term)))
+    return result
+
+
+_ARGUMENTS = frozenset(range(1, 6))

@@ -15,8 +15,9 @@ from verifier_model.bpf.unit import Point
 from verifier_model.domains.state import State
 from verifier_model.prover.counterexample import Assignment, ModelState, Sample, first_difference
 from verifier_model.prover.cuts import Claim, Start
+from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.events import Check
-from verifier_model.prover.limits import Limits
+from verifier_model.prover.limits import Limits, TooHardError
 from verifier_model.prover.paths import Budget, Graph, Walk, Way
 from verifier_model.prover.smt_algebra import Query
 from verifier_model.prover.terms import Term, reachable
@@ -62,6 +63,16 @@ class Judge:
             if self._implied[key]:
                 self.conclusions.append(query)
         return self._implied[key]
+
+    def is_possible(self, conditions: tuple[Term, ...]) -> bool:
+        """Is there a start state under the conditions?  False may mean that none was found."""
+        assumptions, bounds = [*self.start.assumptions, *conditions], self.start.entry.bounds
+        for number in range(self.limits.samples):
+            sample = Sample(number, self.limits.seed, bounds)
+            values = evaluate(assumptions, sample.variable, sample.initial_byte)
+            if all(values[term.id] for term in assumptions):
+                return True
+        return isinstance(self._solve(conditions, [self.start.entry.terms.const(1, 1)]), ModelState)
 
     def differing(self, conditions: tuple[Term, ...], checks: list[Check]) -> tuple[Check, Assignment | str] | None:
         """A check that fails in some start state, or (with a text) for which nobody knows; None: none can fail."""
@@ -122,9 +133,13 @@ class Segment:
                 yield Meeting(before, after)
 
     def failures(self, claims: Claims) -> Iterator[Failure]:
-        """Everything that is not proved, one counterexample per claim."""
+        """Everything that is not proved, one counterexample per claim; also when nothing at all can get through."""
+        met: list[Meeting] = []
         for meeting in self.meetings():
+            met.append(meeting)
             yield from self._failures_of(meeting, claims)
+        if not any(self.judge.is_possible(meeting.after.conditions) for meeting in met):
+            raise TooHardError(f"nothing gets through the segment from {self.labels[0]}")
 
     def queries(self, claims: Claims) -> Iterator[tuple[str, Query]]:
         """All that must have no model so that nothing here fails, each with the ways that it is about."""
