@@ -7,6 +7,7 @@ followed.  `rewrite` makes it true again, or says why that cannot be done; then 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ from llvm_bridge.dwarf_forms import Cursor, DwarfError
 from llvm_bridge.dwarf_info import InfoRewriter
 from llvm_bridge.dwarf_lists import Address, Context, Range, Target
 from llvm_bridge.dwarf_moves import moves_of
+from llvm_bridge.dwarf_names import CodeNames, Pieces
 from llvm_bridge.dwarf_places import Places
 from llvm_bridge.dwarf_units import UT_SKELETON, UT_SPLIT_COMPILE, UT_SPLIT_TYPE, DebugUnit, read_units
 from llvm_bridge.elf import Elf, ObjectError, Relocation, data_addend, put_addend, relocation_bytes
@@ -128,8 +130,10 @@ class _Rewriter:
     def run(self) -> Rewritten:
         order = self.elf.order
         units = read_units(self._data(".debug_info"), self._data(".debug_abbrev"), order)
-        info = InfoRewriter(self.places, self.moves, units, self._data(".debug_info"), self.edits, order)
-        info.collect(self._data(".debug_loclists"), self._data(".debug_rnglists"))
+        entries, abbreviations, lists = map(self._data, (".debug_info", ".debug_abbrev", ".debug_loclists"))
+        names = CodeNames(self.places, order, self._data(".debug_rnglists"), Pieces())
+        info = InfoRewriter(names, self.moves, units, entries, abbreviations, lists, self.edits, order)
+        info.collect()
         self._lines()
         for name, is_location in ((".debug_rnglists", False), (".debug_loclists", True)):
             self._lists(name, is_location, info, units)
@@ -172,9 +176,10 @@ class _Rewriter:
         target = self._target()
         moved: dict[int, int] = {}
         uses = info.locations if is_location else info.ranges
+        used = sorted(uses)
         for part in dwarf_lists.contributions(data, order):
             table = [dwarf_lists.list_offset(data, order, part.base, n) for n in range(part.count)]
-            own = [at for at in uses if part.base <= at < part.end]
+            own = used[bisect_left(used, part.base) : bisect_left(used, part.end)]
             extra = info.restricted.get(part.base, []) if is_location else []
             starts = sorted({*table, *own})
             # Lists lie one behind the other: none reads on into the next.
@@ -191,7 +196,7 @@ class _Rewriter:
                     dwarf_lists.write_list(target, (), is_location)
                     return
                 cursor = Cursor(data, order, old, ends[old])
-                ranges = list(dwarf_lists.read_list(cursor, info.context(use.unit, name), is_location))
+                ranges = list(dwarf_lists.read_list(cursor, info.names.context(use.unit, name), is_location))
                 dwarf_lists.write_list(target, info.truths(use, ranges, is_location), is_location)
 
             start = len(target.data)
@@ -208,7 +213,7 @@ class _Rewriter:
         uses = info.old_locations if is_location else info.old_ranges
         starts = sorted(uses)
         for old, end in zip(starts, [*starts[1:], len(data)], strict=False):
-            context: Context = info.context(uses[old].unit, name)
+            context: Context = info.names.context(uses[old].unit, name)
             ranges = list(dwarf_lists.read_old_list(Cursor(data, self.elf.order, old, end), context, is_location))
             moved[old] = len(target.data)
             new = info.truths(uses[old], ranges, is_location)

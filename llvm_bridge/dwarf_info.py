@@ -13,10 +13,8 @@ from typing import Final
 from llvm_bridge import dwarf_lists
 from llvm_bridge.dwarf_edits import Edits
 from llvm_bridge.dwarf_forms import (
-    ADDRESS_INDEX_FORMS,
     BLOCK_FORMS,
     CONSTANT_FORMS,
-    FORM_ADDR,
     FORM_EXPRLOC,
     FORM_LOCLISTX,
     FORM_REF_ADDR,
@@ -32,12 +30,11 @@ from llvm_bridge.dwarf_forms import (
     sleb,
     uleb,
 )
-from llvm_bridge.dwarf_lists import Address, Base, Context, Range
+from llvm_bridge.dwarf_lists import Address, Range
 from llvm_bridge.dwarf_moves import Moves
-from llvm_bridge.dwarf_places import Places
+from llvm_bridge.dwarf_names import CodeNames
 from llvm_bridge.dwarf_units import (
     AT_ABSTRACT_ORIGIN,
-    AT_ADDR_BASE,
     AT_BYTE_SIZE,
     AT_CALL_PC,
     AT_CALL_RETURN_PC,
@@ -54,6 +51,7 @@ from llvm_bridge.dwarf_units import (
     LOCATIONS,
     TAG_CALL_SITE,
     TAG_GNU_CALL_SITE,
+    AbbreviationTable,
     Attribute,
     DebugUnit,
     Entry,
@@ -63,7 +61,6 @@ from verifier_model.bpf.demand import ALL_BITS
 from verifier_model.bpf.demanded_bits import low_bits
 from verifier_model.bpf.insn import SLOT_BYTES, ByteOrder
 
-_TAG_SUBPROGRAM: Final = 0x2E
 _TAG_POINTER: Final = 0x0F
 _TAG_PARAMETERS_OF_CALLS: Final = frozenset({0x49, 0x410A})
 _ALIASES: Final = frozenset({0x16, 0x26, 0x35, 0x37, 0x47})  # typedef, const, volatile, restrict, atomic
@@ -80,12 +77,17 @@ class Use:
 
 @dataclass
 class InfoRewriter:
-    """Collects what the entries refer to, decides on locations, and patches .debug_info at the end."""
+    """Collects what the entries refer to, decides on locations, and patches .debug_info at the end.
 
-    places: Places
+    `data`, `abbreviations` and `loclists` are the old sections.
+    """
+
+    names: CodeNames
     moves: Moves
     units: Sequence[DebugUnit]
     data: bytes
+    abbreviations: bytes
+    loclists: bytes
     edits: dict[str, Edits]
     order: ByteOrder
     locations: dict[int, Use] = field(default_factory=dict)
@@ -99,11 +101,10 @@ class InfoRewriter:
     _variants: dict[tuple[int, int, tuple[tuple[int, bool], ...]], int] = field(default_factory=dict)
     _new_abbreviations: dict[int, bytearray] = field(default_factory=dict)
     _ends: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _scopes: dict[tuple[int, int], list[tuple[int, int, int]]] = field(default_factory=dict)
+    _tables: dict[tuple[int, int], AbbreviationTable] = field(default_factory=dict)
 
-    def collect(self, loclists: bytes, rnglists: bytes) -> None:
-        """Go through all entries; `loclists` and `rnglists` are the old sections."""
-        self._loclists, self._rnglists = loclists, rnglists
+    def collect(self) -> None:
+        """Go through all entries."""
         for unit in self.units:
             for entry in unit.entries:
                 self._visit(unit, entry)
@@ -113,12 +114,6 @@ class InfoRewriter:
         for start, added in self._new_abbreviations.items():
             end = self._ends[start][1]
             self.edits[".debug_abbrev"].put(end, end, bytes(added))
-
-    def context(self, unit: DebugUnit, section: str) -> Context:
-        addresses = self.places.addresses(section)
-        low = unit.entries[0].get(AT_LOW_PC)
-        base = self._address(unit, low) if low is not None else None
-        return Context(lambda index: self._indexed(unit, index), addresses.get, base)
 
     def truths(self, use: Use, ranges: Iterable[Range], is_location: bool) -> Iterator[Range]:
         """The list's ranges with new bounds: scopes where they are now, locations where they still hold."""
@@ -130,7 +125,7 @@ class InfoRewriter:
                 continue
             decoded = decode_expression(one.expression, self.order)
             expression = self._with_types(use.unit, one.expression, decoded)
-            for low, high in self.moves.surviving(section, one.low, one.high, decoded.need, use.bits):
+            for low, high in self._surviving(section, one.low, one.high, decoded.need, use.bits):
                 yield Range(one.base, low, high, expression)
 
     def patch(self, data: bytearray, moved: Callable[[str, int], int]) -> None:
@@ -186,39 +181,26 @@ class InfoRewriter:
 
     # What entries refer to
 
-    def _indexed(self, unit: DebugUnit, index: int) -> Address:
-        found = self.places.addresses(".debug_addr").get(unit.base(AT_ADDR_BASE, 8) + 8 * index)
-        if found is None:
-            raise DwarfError("an address without a relocation")
-        return found
-
-    def _address(self, unit: DebugUnit, attribute: Attribute) -> Address | None:
-        if attribute.form == FORM_ADDR:
-            return self.places.addresses(".debug_info").get(attribute.start)
-        if attribute.form in ADDRESS_INDEX_FORMS:
-            return self._indexed(unit, attribute.value)
-        return None
-
     def _visit(self, unit: DebugUnit, entry: Entry) -> None:
         for attribute in entry.attributes:
             if attribute.form == OFFSET_FORM:
                 self._visit_offset(unit, entry, attribute)
             elif attribute.form == FORM_LOCLISTX:
                 base = unit.base(AT_LOCLISTS_BASE, 12)
-                at = dwarf_lists.list_offset(self._loclists, self.order, base, attribute.value)
+                at = dwarf_lists.list_offset(self.loclists, self.order, base, attribute.value)
                 self._use(self.locations, at, unit, entry)
             elif attribute.form == FORM_RNGLISTX:
                 base = unit.base(AT_RNGLISTS_BASE, 12)
-                at = dwarf_lists.list_offset(self._rnglists, self.order, base, attribute.value)
+                at = dwarf_lists.list_offset(self.names.rnglists, self.order, base, attribute.value)
                 self._use(self.ranges, at, unit, entry)
         high = entry.get(AT_HIGH_PC)
         low = entry.get(AT_LOW_PC)
         if high is not None and high.form in CONSTANT_FORMS:
-            address = None if low is None else self._address(unit, low)
+            address = None if low is None else self.names.address(unit, low)
             if address is None:
                 raise DwarfError("bounds of code without a relocated address")
             self._lengths.append((high, address))
-        elif high is not None and self._address(unit, high) is None:
+        elif high is not None and self.names.address(unit, high) is None:
             raise DwarfError("bounds of code in an unknown form")
         if entry.tag in (TAG_CALL_SITE, TAG_GNU_CALL_SITE):
             self._visit_call(unit, entry)
@@ -249,7 +231,7 @@ class InfoRewriter:
         """A described call must still be there."""
         back = entry.get(AT_CALL_RETURN_PC) or (entry.get(AT_LOW_PC) if entry.tag == TAG_GNU_CALL_SITE else None)
         for attribute, distance in ((back, SLOT_BYTES), (entry.get(AT_CALL_PC), 0)):
-            address = None if attribute is None else self._address(unit, attribute)
+            address = None if attribute is None else self.names.address(unit, attribute)
             if address is not None and not self.moves.is_kept(address.section, address.byte - distance):
                 raise DwarfError("a call that it describes was rewritten")
 
@@ -291,20 +273,20 @@ class InfoRewriter:
 
     def _verdict(self, unit: DebugUnit, entry: Entry, attribute: Attribute, need: Need | None) -> int | None:
         """-1: it stays; None: it has to go; else the index of a list that holds where it is true."""
-        scope = self._scope(unit, entry)
+        scope = self.names.scope(unit, entry)
         if not any(self.moves.is_changed(section, low) for section, low, _ in scope):
             return -1
         bits = self._bits(unit, entry)
         pieces: list[tuple[int, int, int]] = []
         is_whole = True
         for section, low, high in scope:
-            found = self.moves.surviving(section, low, high, need, bits)
+            found = self._surviving(section, low, high, need, bits)
             whole = self.moves.position(section, low), self.moves.position(section, high)
             is_whole &= found == [whole] or whole[0] == whole[1]
             pieces += [(section, *piece) for piece in found]
         if is_whole:
             return -1
-        base, table = self._function_base(unit, entry), unit.base(AT_LOCLISTS_BASE, -1)
+        base, table = self.names.function_base(unit, entry), unit.base(AT_LOCLISTS_BASE, -1)
         if attribute.name != AT_LOCATION or base is None or table < 0 or not pieces:
             return None
         start = self.moves.position(base.address.section, base.address.byte)
@@ -318,50 +300,13 @@ class InfoRewriter:
         lists.append([Range(base, low, high, text) for _, low, high in pieces])
         return self._count(table) + len(lists) - 1
 
+    def _surviving(self, section: int, low: int, high: int, need: Need | None, bits: int) -> list[tuple[int, int]]:
+        found = self.moves.surviving(section, low, high, need, bits)
+        self.names.pieces.spend(1 + len(found))
+        return found
+
     def _count(self, table: int) -> int:
-        return Cursor(self._loclists, self.order, table - 4).number(4)
-
-    def _scope(self, unit: DebugUnit, entry: Entry) -> list[tuple[int, int, int]]:
-        """(section, low, high) of the innermost entry with code around this one; nothing outside functions."""
-        key = unit.header.start, entry.parent
-        if key not in self._scopes:
-            self._scopes[key] = self._find_scope(unit, entry)
-        return self._scopes[key]
-
-    def _find_scope(self, unit: DebugUnit, entry: Entry) -> list[tuple[int, int, int]]:
-        while entry.parent > 0:
-            entry = unit.entries[entry.parent]
-            low, high, ranges = entry.get(AT_LOW_PC), entry.get(AT_HIGH_PC), entry.get(AT_RANGES)
-            if low is not None and high is not None:
-                start, end = self._address(unit, low), self._address(unit, high)
-                if start is None:
-                    raise DwarfError("bounds of code without a relocated address")
-                return [(start.section, start.byte, end.byte if end else start.byte + high.value)]
-            if ranges is not None:
-                return [(r.base.address.section, r.low, r.high) for r in self._ranges_of(unit, ranges)]
-            if entry.tag == _TAG_SUBPROGRAM:
-                break
-        return []
-
-    def _ranges_of(self, unit: DebugUnit, attribute: Attribute) -> list[Range]:
-        at = attribute.value
-        if unit.header.version < 5:
-            section = self.places.elf.section_index(".debug_ranges")
-            data = b"" if section is None else self.places.elf.sections[section].data
-            cursor = Cursor(data, self.order, at)
-            return list(dwarf_lists.read_old_list(cursor, self.context(unit, ".debug_ranges"), False))
-        if attribute.form == FORM_RNGLISTX:
-            at = dwarf_lists.list_offset(self._rnglists, self.order, unit.base(AT_RNGLISTS_BASE, 12), at)
-        cursor = Cursor(self._rnglists, self.order, at)
-        return list(dwarf_lists.read_list(cursor, self.context(unit, ".debug_rnglists"), False))
-
-    def _function_base(self, unit: DebugUnit, entry: Entry) -> Base | None:
-        while entry.parent > 0:
-            entry = unit.entries[entry.parent]
-            low = entry.get(AT_LOW_PC)
-            if entry.tag == _TAG_SUBPROGRAM and low is not None and low.form in ADDRESS_INDEX_FORMS:
-                return Base(self._indexed(unit, low.value), low.value)
-        return None
+        return Cursor(self.loclists, self.order, table - 4).number(4)
 
     def _change(self, unit: DebugUnit, entry: Entry, actions: dict[int, int | None]) -> None:
         """Take attributes out (None) or turn them into the index of a location list."""
@@ -370,7 +315,10 @@ class InfoRewriter:
         shape = tuple(sorted((name, index is None) for name, index in actions.items()))
         code = self._variants.get((start, entry.code, shape))
         if code is None:
-            table = abbreviation_table(self._abbreviations(), self.order, start, version)
+            table = self._tables.get((start, version))
+            if table is None:
+                table = abbreviation_table(self.abbreviations, self.order, start, version)
+                self._tables[start, version] = table
             last, end = self._ends.get(start, (max(table.by_code), table.end))
             code = last + 1
             self._ends[start] = code, end
@@ -389,8 +337,3 @@ class InfoRewriter:
             if attribute.name in actions:
                 index = actions[attribute.name]
                 edits.put(attribute.start, attribute.end, b"" if index is None else uleb(index))
-
-    def _abbreviations(self) -> bytes:
-        index = self.places.elf.section_index(".debug_abbrev")
-        assert index is not None
-        return self.places.elf.sections[index].data

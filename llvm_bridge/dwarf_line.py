@@ -19,6 +19,8 @@ _CONST_ADD_PC, _FIXED_ADVANCE, _PROLOGUE_END, _EPILOGUE_BEGIN, _SET_ISA = 8, 9, 
 _END_SEQUENCE, _SET_ADDRESS, _SET_DISCRIMINATOR = 1, 2, 4
 _STANDARD_LENGTHS: Final = (0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1)
 _ADDRESS_BYTES: Final = 8
+# A row may be as short as a byte; the largest object of the corpus has 50,000.
+MOST_ROWS: Final = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class _Machine:
 
     def __init__(self, header: Header, cursor: Cursor, relocations: Mapping[int, tuple[int, int, int]]) -> None:
         self.header, self.cursor, self.relocations = header, cursor, relocations
+        self.left = MOST_ROWS
         self._reset()
 
     def _reset(self) -> None:
@@ -143,7 +146,7 @@ class _Machine:
             op = self.cursor.number(1)
             if op >= self.header.opcode_base:
                 self._special(op - self.header.opcode_base)
-                self.rows.append(self.row.emitted(end=False))
+                self._emit(end=False)
             elif op:
                 self._standard(op)
             elif self._extended():
@@ -153,6 +156,12 @@ class _Machine:
                 self._reset()
         if self.rows:
             raise DwarfError("a line sequence without an end")
+
+    def _emit(self, end: bool) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise DwarfError("a line table of more rows than any program has")
+        self.rows.append(self.row.emitted(end))
 
     def _advance(self, operations: int) -> None:
         self.row.address += operations * self.header.minimum
@@ -165,7 +174,7 @@ class _Machine:
     def _standard(self, op: int) -> None:
         cursor, row = self.cursor, self.row
         if op == _COPY:
-            self.rows.append(row.emitted(end=False))
+            self._emit(end=False)
         elif op == _ADVANCE_PC:
             self._advance(cursor.uleb())
         elif op == _ADVANCE_LINE:
@@ -207,7 +216,7 @@ class _Machine:
         elif op == _SET_DISCRIMINATOR:
             self.row.discriminator = self.cursor.uleb()
         elif op == _END_SEQUENCE:
-            self.rows.append(self.row.emitted(end=True))
+            self._emit(end=True)
         else:
             raise DwarfError("an unknown extended opcode in a line table")
         if self.cursor.at != stop:

@@ -95,7 +95,8 @@ class FunctionMoves:
         if last >= first and self.cells[last].old_end > high:
             last -= 1
         runs = self._true_runs(need, bits)
-        for start, stop in runs[bisect_right(runs, first, key=_stop) :]:
+        for number in range(bisect_right(runs, first, key=_stop), len(runs)):
+            start, stop = runs[number]
             a, b = max(first, start), min(last + 1, stop)
             if a >= b:
                 break

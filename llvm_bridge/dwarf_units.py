@@ -45,6 +45,9 @@ _KEPT_FORMS: Final = (
     | {FORM_ADDR, FORM_EXPRLOC, FORM_LOCLISTX, FORM_RNGLISTX, FORM_REF_ADDR, OFFSET_FORM}
 )
 _KEPT_NAMES: Final = frozenset({AT_HIGH_PC, AT_BYTE_SIZE})
+# Units, entries and kept attributes of one object: fourteen times what the largest of the corpus has.  An entry may be
+# as short as a byte, so without a bound they could take 300 times the memory of the section.
+MOST_ENTRIES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ def read_units(info: bytes, abbreviations: bytes, order: ByteOrder) -> Sequence[
     at = 0
     tables: dict[tuple[int, int], AbbreviationTable] = {}
     parsed = 0
+    left = MOST_ENTRIES
     while at < len(info):
         header = _header(info, order, at)
         key = header.abbreviations, header.version
@@ -173,7 +177,9 @@ def read_units(info: bytes, abbreviations: bytes, order: ByteOrder) -> Sequence[
             parsed += tables[key].end - header.abbreviations
             if parsed > len(abbreviations):
                 raise DwarfError("tables of abbreviations that overlap")
-        units.append(_read_unit(info, order, header, tables[key]))
+        unit = _read_unit(info, order, header, tables[key], left)
+        left -= 1 + len(unit.entries) + sum(len(entry.attributes) for entry in unit.entries)
+        units.append(unit)
         at = header.end
     return tuple(units)
 
@@ -203,7 +209,8 @@ def _header(info: bytes, order: ByteOrder, at: int) -> UnitHeader:
     return UnitHeader(at, end, version, abbreviations, cursor.at, place)
 
 
-def _read_unit(info: bytes, order: ByteOrder, header: UnitHeader, table: AbbreviationTable) -> DebugUnit:
+def _read_unit(info: bytes, order: ByteOrder, header: UnitHeader, table: AbbreviationTable, most: int) -> DebugUnit:
+    """One unit; raises DwarfError when it has more than `most` entries and attributes."""
     cursor = Cursor(info, order, header.first_entry, header.end)
     entries: list[Entry] = []
     by_offset: dict[int, int] = {}
@@ -220,6 +227,9 @@ def _read_unit(info: bytes, order: ByteOrder, header: UnitHeader, table: Abbrevi
             raise DwarfError("an entry without an abbreviation")
         after_code = cursor.at
         attributes = _attributes(cursor, abbreviation, header.version)
+        most -= 1 + len(attributes)
+        if most < 0:
+            raise DwarfError("more debugging entries than any program has")
         by_offset[offset] = len(entries)
         entries.append(Entry(offset, code, after_code, abbreviation.tag, open_entries[-1], attributes))
         if abbreviation.has_children:
