@@ -7,7 +7,7 @@ from typing import Final
 
 from verifier_model.checker.access import access_problem, bounds_problem, owned_problem, stack_read_problem, type_name
 from verifier_model.checker.environment import Environment
-from verifier_model.checker.kernel_objects import is_assumed
+from verifier_model.checker.kernel_objects import is_assumed, is_at
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
 from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS, takes_helper
@@ -46,6 +46,28 @@ _READS_PACKET: Final = frozenset(
     | {"sched_cls", "sched_act", "xdp", "lwt_xmit", "sk_skb", "sk_msg"}
 )
 _WRITES_PACKET: Final = frozenset({"sched_cls", "sched_act", "xdp", "lwt_xmit", "sk_skb", "sk_msg"})
+# Helpers that take the kernel's own structures of sockets, too (ARG_PTR_TO_BTF_ID_SOCK_COMMON).
+_TAKES_STRUCTURES: Final = frozenset(
+    {
+        "get_socket_cookie",
+        "getsockopt",
+        "setsockopt",
+        "sk_ancestor_cgroup_id",
+        "sk_assign",
+        "sk_cgroup_id",
+        "sk_release",
+        "sk_storage_delete",
+        "sk_storage_get",
+        "skc_to_tcp6_sock",
+        "skc_to_tcp_request_sock",
+        "skc_to_tcp_sock",
+        "skc_to_tcp_timewait_sock",
+        "skc_to_udp6_sock",
+        "skc_to_unix_sock",
+        "tcp_check_syncookie",
+        "tcp_gen_syncookie",
+    }
+)
 _SOCKET_VIEWS: Final = frozenset({"bpf_sock", "bpf_sock_common", "bpf_tcp_sock"})
 # Helpers that take the context of these program types where others hand them a socket.
 _CONTEXT_FOR_SOCKET: Final = {
@@ -234,8 +256,11 @@ def _socket(env: Environment, state: State, helper: Helper, reg: int) -> str | N
         if env.root.program_type in _CONTEXT_FOR_SOCKET.get(helper.name, ()):
             return context_problem(register, reg)
         return f"R{reg} type=ctx expected=sock_common, sock, tcp_sock, trusted_ptr_"
+    is_structure = is_assumed(register) or is_at(env, register, "sock_common")
+    if helper.name in _TAKES_STRUCTURES and _is_usable(register) and is_structure:
+        return None
     views = frozenset({"bpf_sock"}) if env.root.program_type == "sk_lookup" else _SOCKET_VIEWS
-    return _named(register, reg, views)
+    return _named(env, register, reg, views)
 
 
 def _object(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
@@ -243,14 +268,18 @@ def _object(env: Environment, state: State, helper: Helper, reg: int) -> str | N
     wanted = _STRUCTURES.get(helper.name)
     if wanted is None:
         return f"R{reg}: the model does not know what bpf_{helper.name} takes"
-    return None if is_assumed(register) and not register.nullable else _named(register, reg, frozenset({wanted}))
+    return None if is_assumed(register) and not register.nullable else _named(env, register, reg, frozenset({wanted}))
 
 
-def _named(register: Register, reg: int, names: frozenset[str]) -> str | None:
+def _is_usable(register: Register) -> bool:
     kind = register.object
-    is_start = register.off == 0 and register.value.constant == 0
-    if register.region is Region.OBJECT and not register.nullable and is_start and kind is not None:
-        if kind.name in names and kind.trust in _TYPED:
+    return register.region is Region.OBJECT and not register.nullable and kind is not None and kind.trust in _TYPED
+
+
+def _named(env: Environment, register: Register, reg: int, names: frozenset[str]) -> str | None:
+    kind = register.object
+    if register.region is Region.OBJECT and not register.nullable and kind is not None:
+        if _is_usable(register) and any(is_at(env, register, name) for name in sorted(names)):
             return None
         return f"R{reg} is of type {kind.name} but {' or '.join(sorted(names))} is expected"
     return f"R{reg} type={type_name(register)} expected=ptr_"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Function, Unit
+from verifier_model.contracts.global_functions import global_callees
 
 MAX_FRAMES = 8  # MAX_CALL_FRAMES in include/linux/bpf_verifier.h
 
@@ -59,7 +62,8 @@ def depth(unit: Unit, function: Function, above: tuple[str, ...] = ()) -> int | 
         return None
     deepest = 1
     direct = {callee.name for _, insn in function.insns() for callee in (callee_of(unit, insn),) if callee is not None}
-    for callee in callees(unit, function):
+    direct |= {callee.name for callee in global_callees(unit, function)}
+    for callee in (*callees(unit, function), *global_callees(unit, function)):
         if callee.name not in direct and callee.name in (*above, function.name):
             continue
         below = depth(unit, callee, (*above, function.name))
@@ -97,3 +101,33 @@ def is_address_taken(unit: Unit, name: str) -> bool:
         for _, insn in function.insns()
         if insn.row.name != "call_local"
     )
+
+
+def verified_with(unit: Unit, root: Function) -> tuple[Function, ...]:
+    """What the kernel verifies one by one when it loads `root`: itself, and the global functions that it reaches.
+
+    A global function is seen as one of the program's type; asked about alone, as one of each type that reaches it.
+    """
+    if root.is_subprogram:
+        programs = [p for p in unit.functions if not p.is_subprogram and root.name in _globals_below(unit, p)]
+        kinds = {(p.program_type, p.section): p for p in reversed(programs)}
+        return tuple(_as_part_of(root, p) for _, p in sorted(kinds.items(), key=lambda item: str(item[0]))) or (root,)
+    return root, *(_as_part_of(found, root) for found in _globals_below(unit, root).values())
+
+
+def _as_part_of(function: Function, program: Function) -> Function:
+    return replace(function, program_type=program.program_type, section=program.section)
+
+
+def _globals_below(unit: Unit, root: Function) -> dict[str, Function]:
+    found: dict[str, Function] = {}
+    seen, waiting = {root.name}, [root]
+    while waiting:
+        function = waiting.pop()
+        for callee in (*callees(unit, function), *global_callees(unit, function)):
+            if callee.is_global:
+                found.setdefault(callee.name, callee)
+            if callee.name not in seen:
+                seen.add(callee.name)
+                waiting.append(callee)
+    return found

@@ -7,7 +7,10 @@ from typing import Final
 
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, each_register
+from verifier_model.checker.global_calls import after_global_call, global_callee
+from verifier_model.checker.iterators import after_iterator, is_iterator_call
 from verifier_model.checker.kernel_calls import after_kfunc, kfunc_name
+from verifier_model.checker.kernel_objects import helper_object
 from verifier_model.checker.locks import locked
 from verifier_model.checker.memory import mark, soften, soften_all, stack_span
 from verifier_model.checker.references import acquired, owner_of, released
@@ -40,7 +43,10 @@ def call(env: Environment, insn: Insn, state: State) -> State:
     """The state behind a call, for all that the callee may do."""
     kernels = kfunc_name(insn) if env.modest else None
     if kernels is not None:
-        return after_kfunc(env, kernels, state)
+        return (after_iterator if is_iterator_call(kernels) else after_kfunc)(env, kernels, state)
+    callee = global_callee(env, insn) if env.modest else None
+    if callee is not None:
+        return after_global_call(env, callee, state)
     effects = call_effects(insn, state, env.unit, env.function)
     helper = helper_of(insn) if not insn.origin.core else None
     before = state
@@ -145,7 +151,7 @@ def _result(env: Environment, helper: Helper, state: State) -> Register:
         reg = helper.register_of(ArgumentKind.ALLOC_SIZE)
         size = state.regs[reg].value.constant if reg is not None and state.regs[reg].is_scalar else None
         return replace(fresh, region=Region.MEMORY, size=size if size is not None and size < 1 << 29 else 0)
-    return fresh
+    return replace(fresh, object=helper_object(env, helper.name))
 
 
 def _cast_owner(helper: Helper, state: State) -> int:

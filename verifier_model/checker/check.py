@@ -13,16 +13,20 @@ from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker.allowance import insn_problem
 from verifier_model.checker.callbacks import turned
-from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of
+from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of, verified_with
 from verifier_model.checker.conditions import Condition, conditions_of
 from verifier_model.checker.environment import Environment
+from verifier_model.checker.exceptions import handler_problem
 from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
+from verifier_model.checker.iterators import is_iterating, is_next_call, may_go_on
+from verifier_model.checker.kernel_calls import kfunc_name
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.checker.loops import cyclic_labels
 from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem, static_call_problem
 from verifier_model.checker.shape import shape_problem
 from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import work
+from verifier_model.contracts.global_functions import parameters
 from verifier_model.domains.lattice import includes, join
 from verifier_model.domains.registers import Region
 from verifier_model.domains.state import State
@@ -125,7 +129,10 @@ class Checker(Explorer):
                 self.lowest[owner] = min(self.lowest.get(owner, 0), low)
 
     def _is_cyclic(self, place: Place, state: State) -> bool:
-        names = [(place.function, place.label), *((frame.function, frame.label) for frame in state.callers if frame.function)]
+        names = [
+            (place.function, place.label),
+            *((frame.function, frame.label) for frame in state.callers if frame.function),
+        ]
         return any(label in self._cycle(name) for name, label in names)
 
     def _cycle(self, name: str) -> frozenset[str]:
@@ -150,6 +157,9 @@ class Checker(Explorer):
 
     def turn(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
         """Another turn of a callback: over when the state is covered, also by one of the turns before it."""
+        insn = self._layout(place.function).function.block(place.label).insns[place.at]
+        if is_next_call(insn) and not may_go_on(self.env, kfunc_name(insn) or "", state):
+            return self.admit(place, state, meeting, trail)
         previous = _latest(meeting, trail)
         if previous is not None:
             state = turned(previous, state)
@@ -174,7 +184,7 @@ class Checker(Explorer):
 
 def _turns(state: State) -> bool:
     """Is something under way that ends by itself?  Then coming back in the same state is no loop without an end."""
-    return any(frame.callback for frame in state.callers)
+    return any(frame.callback for frame in state.callers) or is_iterating(state)
 
 
 def _latest(meeting: Meeting, trail: Trail) -> State | None:
@@ -209,22 +219,35 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL) -> Re
         return Report(False, Rejection(function.name, None, "no program reaches the function"), 0)
     processed = 0
     for root in roots:
-        rejection, count = _check_root(unit, root, knows)
-        if rejection is not None:
-            return Report(False, rejection, processed + count)
-        done = work(unit, root)
-        if done is None:
-            reason = "BPF program is too large: nobody counts how many instructions are processed"
-            return Report(False, Rejection(root.name, None, reason), processed + count)
-        processed += done
+        lowest: dict[str, int] = {}
+        for part in verified_with(unit, root):
+            rejection, count = _check_root(unit, part, knows, lowest)
+            if rejection is not None:
+                return Report(False, rejection, processed + count)
+            done = work(unit, part)
+            if done is None:
+                reason = "BPF program is too large: nobody counts how many instructions are processed"
+                return Report(False, Rejection(root.name, None, reason), processed + count)
+            processed += done
+        problem = combined_depth_problem(unit, root, lowest)
+        if problem is not None:
+            return Report(False, Rejection(root.name, None, problem), processed)
     return Report(True, None, processed)
 
 
-def _check_root(unit: Unit, root: Function, knows: Knowledge) -> tuple[Rejection | None, int]:
+def _check_root(unit: Unit, root: Function, knows: Knowledge, lowest: dict[str, int]) -> tuple[Rejection | None, int]:
+    """The rejection of what the kernel verifies by itself; `lowest` gains the stack that its functions use."""
     if depth(unit, root) is None:
         return Rejection(root.name, None, "the call stack of 8 frames is too deep !"), 0
     if root.untouchable is not None:
         return Rejection(root.name, None, root.untouchable), 0
+    if root.is_subprogram and unit.types is not None:
+        signature = parameters(unit, root, root.program_type)
+        if isinstance(signature, str):
+            return Rejection(root.name, None, signature), 0
+    handler = handler_problem(unit, root)
+    if handler is not None:
+        return Rejection(root.name, None, handler), 0
     for function in followed(unit, root):
         misshapen = shape_problem(function, knows) or insn_problem(function, knows.release)
         if misshapen is not None:
@@ -234,5 +257,6 @@ def _check_root(unit: Unit, root: Function, knows: Knowledge) -> tuple[Rejection
         trouble = checker.run()
     except RefusedError as refused:
         return refused.rejection, checker.processed
-    reason = trouble or combined_depth_problem(unit, root, checker.lowest)
-    return (None if reason is None else Rejection(root.name, None, reason)), checker.processed
+    for name, low in checker.lowest.items():
+        lowest[name] = min(low, lowest.get(name, 0))
+    return (None if trouble is None else Rejection(root.name, None, trouble)), checker.processed

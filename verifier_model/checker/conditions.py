@@ -16,6 +16,7 @@ from verifier_model.checker.access import access_problem, type_name
 from verifier_model.checker.branches import operand
 from verifier_model.checker.core_accesses import PATCHED, core_problem
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.program_maps import map_problem
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, alu
@@ -24,7 +25,7 @@ from verifier_model.domains.state import State
 _S64_MIN: Final = -(1 << 63)
 _PREDICTABLE: Final = frozenset({"add", "sub"})
 # Arithmetic on these never gives anything usable (adjust_ptr_min_max_vals).
-_FIXED: Final = frozenset({Region.MAP, Region.PACKET_END, Region.OBJECT, Region.FUNCTION})
+_FIXED: Final = frozenset({Region.MAP, Region.PACKET_END, Region.FUNCTION})
 
 
 class Condition(Protocol):
@@ -106,7 +107,7 @@ def _sum_problem(at: int, op: str, pointer: Register, number: Register) -> str |
     name = type_name(pointer)
     if pointer.nullable:
         return f"R{at} pointer arithmetic on {name} prohibited, null-check it first"
-    if pointer.region in _FIXED:
+    if pointer.region in _FIXED or (pointer.region is Region.OBJECT and not _is_structure(pointer, number)):
         return f"R{at} pointer arithmetic on {name} prohibited"
     if op == "sub" and pointer.region is Region.STACK:
         return f"R{at} subtraction from stack pointer prohibited"
@@ -126,6 +127,12 @@ def _moved(op: str, pointer: Register, number: Scalar) -> tuple[int, Scalar]:
     if number.constant is not None:
         return pointer.off + (number.smin if op == "add" else -number.smin), pointer.value
     return pointer.off, alu(op, 64, pointer.value, number)
+
+
+def _is_structure(pointer: Register, number: Register) -> bool:
+    """Views of sockets stay as they are; into other objects a known number of bytes may be gone."""
+    known = number.value.constant is not None and pointer.object is not None
+    return known and pointer.object is not None and pointer.object.name not in VIEWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from verifier_model.bpf.btf import Kind
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.knowledge import Knowledge
 from verifier_model.contracts.attach import ContextArgument, context_arguments
+from verifier_model.contracts.global_functions import Parameter, Passed, parameters
 from verifier_model.contracts.programs import ProgramType, program_of
-from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import StackSlot, State
 
@@ -75,13 +77,30 @@ class Environment:
     def entry(self) -> State:
         """The state at the root's first instruction: programs get their context, global functions unknown arguments."""
         regs = [UNINIT] * 10 + [FRAME]
-        if self.root.is_subprogram:
+        passed = parameters(self.unit, self.root, self.root.program_type) if self.root.is_subprogram else ()
+        if self.modest and self.root.is_global and not isinstance(passed, str) and self.root.is_subprogram:
+            for reg, parameter in enumerate(passed, 1):
+                regs[reg] = self._passed(parameter)
+        elif self.root.is_subprogram:
             count = self.root.argument_count
             for reg in range(1, (5 if count is None else count) + 1):
                 regs[reg] = UNKNOWN
         else:
             regs[1] = CONTEXT
         return State(tuple(regs))
+
+    def _passed(self, parameter: Parameter) -> Register:
+        """What a global function may know of an argument."""
+        if parameter.passed is Passed.NUMBER:
+            return Register.scalar(Scalar.top())
+        if parameter.passed is Passed.CONTEXT:
+            return CONTEXT
+        fresh = Register(Region.MEMORY, ZERO, id=self.fresh(), base=self.fresh(), nullable=parameter.nullable)
+        if parameter.passed is Passed.MEMORY:
+            return replace(fresh, size=parameter.size)
+        types = self.unit.kernel_types or self.unit.types
+        type_id = types.named(parameter.name, Kind.STRUCT) if types is not None else 0
+        return replace(fresh, region=Region.OBJECT, object=ObjectType(parameter.name, type_id, Trust.TRUSTED))
 
 
 def with_reg(state: State, reg: int, new: Register) -> State:

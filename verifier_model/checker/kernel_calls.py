@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from verifier_model.bpf.btf import Btf, BtfError, Kind
+from verifier_model.bpf.btf import essential_name
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.checker.access import type_name
 from verifier_model.checker.arguments import LARGEST_SIZE, buffer_problem, context_problem, is_null
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment
-from verifier_model.checker.kernel_objects import GPL_LICENSES, graph, in_rcu_section, is_assumed
+from verifier_model.checker.kernel_objects import GPL_LICENSES, in_rcu_section, is_assumed, is_at
 from verifier_model.checker.memory import soften, stack_span
 from verifier_model.checker.references import LOCK, PREEMPT, RCU, acquired, holding, is_atomic, left, owner_of, released
 from verifier_model.contracts.kfuncs import KFUNCS, Kfunc, KfuncArgument, Parameter, Returned, Signature, signature
@@ -46,7 +46,7 @@ def kfunc_name(insn: Insn) -> str | None:
 
 def kfunc_problem(env: Environment, name: str, state: State) -> str | None:
     """Why the kernel refuses the call."""
-    kfunc, declared = KFUNCS.get(name), signature(env.unit, name, env.root)
+    kfunc, declared = KFUNCS.get(essential_name(name)), signature(env.unit, name, env.root)
     if kfunc is None or isinstance(declared, str):
         return f"the model does not know the kernel function {name}" if kfunc is None else str(declared)
     if env.unit.license not in GPL_LICENSES:
@@ -135,9 +135,9 @@ def _pointer(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgume
 def _object_problem(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
     register = state.regs[reg]
     kind = register.object
-    if kind is None or register.off or register.value.constant != 0:
+    if kind is None or register.off < 0 or register.value.constant != 0:
         return f"R{reg} type={type_name(register)} is no whole object"
-    is_held = register.id in state.references
+    is_held = register.id in state.references and not register.off
     if "release" in kfunc.flags and not is_held:
         return f"release kernel function {kfunc.name} expects refcounted PTR_TO_BTF_ID"
     wanted = _TRUSTED if kfunc.wants_trust else _RCU if "rcu" in kfunc.flags else _ANY_TRUST
@@ -146,26 +146,9 @@ def _object_problem(env: Environment, state: State, kfunc: Kfunc, argument: Kfun
     if is_assumed(register):
         return None
     is_exact = "release" in kfunc.flags or kind.name.endswith(_INIT) or argument.name.endswith(_INIT)
-    if kind.name == argument.name or (not is_exact and starts_with(graph(env), kind.type_id, argument.name)):
+    if (kind.name == argument.name and not register.off) or (not is_exact and is_at(env, register, argument.name)):
         return None
     return f"kernel function {kfunc.name} args#{reg - 1} expected pointer to struct {argument.name}, not {kind.name}"
-
-
-def starts_with(types: Btf | None, type_id: int, name: str) -> bool:
-    """Is the structure of that name the first thing in the structure (btf_struct_ids_match at offset 0)?"""
-    try:
-        for _ in range(16):
-            if types is None or not type_id:
-                return False
-            found = types.resolve(type_id)
-            if found.name == name:
-                return True
-            if found.kind is not Kind.STRUCT or not found.members or found.members[0].value:
-                return False
-            type_id = found.members[0].type
-    except BtfError:
-        pass
-    return False
 
 
 def _memory(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
@@ -192,7 +175,7 @@ RULES: Final[dict[Parameter, KfuncRule]] = {
 
 def after_kfunc(env: Environment, name: str, state: State) -> State:
     """The state behind a call that the kernel accepts, as it sees it."""
-    kfunc, declared = KFUNCS.get(name), signature(env.unit, name, env.root)
+    kfunc, declared = KFUNCS.get(essential_name(name)), signature(env.unit, name, env.root)
     if kfunc is None or isinstance(declared, str):
         return replace(state, regs=(UNKNOWN, *[UNINIT] * 5, *state.regs[6:]))
     before = state

@@ -7,13 +7,16 @@ everything is looked up there, as the kernel does.  A unit that is meant for any
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.checker.environment import UNKNOWN, ZERO, Environment
 from verifier_model.contracts.attach import ContextArgument, Slot
 from verifier_model.contracts.contexts import VIEWS, field_of
-from verifier_model.contracts.kernel_types import Step, pointer_behind, walk
+from verifier_model.contracts.kernel_types import Step, holds_at, pointer_behind, walk
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
@@ -44,9 +47,47 @@ def named(env: Environment, name: str) -> ObjectType:
     return ObjectType(name, types.named(name, Kind.STRUCT) if types is not None else 0, Trust.TRUSTED)
 
 
+# What helpers return, by the structure's name (ret_btf_id of their bpf_func_proto).
+_RESULTS: Final[Mapping[str, ObjectType]] = MappingProxyType(
+    {
+        "get_current_task_btf": ObjectType("task_struct", trust=Trust.TRUSTED),
+        "task_pt_regs": ObjectType("pt_regs"),
+        "sock_from_file": ObjectType("socket"),
+        "skc_to_tcp6_sock": ObjectType("tcp6_sock"),
+        "skc_to_tcp_sock": ObjectType("tcp_sock"),
+        "skc_to_tcp_timewait_sock": ObjectType("tcp_timewait_sock"),
+        "skc_to_tcp_request_sock": ObjectType("tcp_request_sock"),
+        "skc_to_udp6_sock": ObjectType("udp6_sock"),
+        "skc_to_unix_sock": ObjectType("unix_sock"),
+        "skc_to_mptcp_sock": ObjectType("mptcp_sock"),
+    }
+)
+
+
+def helper_object(env: Environment, helper: str) -> ObjectType | None:
+    """The kernel object that a helper returns; None where nothing tells its type."""
+    kind, types = _RESULTS.get(helper), graph(env)
+    if kind is None or types is None:
+        return kind
+    return replace(kind, type_id=types.named(kind.name, Kind.STRUCT))
+
+
 def in_rcu_section(env: Environment, state: State) -> bool:
     """Is the program where RCU keeps objects alive: as a whole when it may not sleep, else between lock and unlock?"""
     return not is_sleepable(env.root) or any(isinstance(held, Held) and held.kind == "rcu" for held in state.references)
+
+
+def is_at(env: Environment, register: Register, name: str) -> bool:
+    """Does the pointer point to a structure of that name, the object itself or one inside it (btf_struct_ids_match)?"""
+    kind, types = register.object, graph(env)
+    if kind is None or register.region is not Region.OBJECT or register.value.constant != 0:
+        return False
+    if kind.name == name and not register.off:
+        return True
+    try:
+        return types is not None and kind.type_id != 0 and holds_at(types, kind.type_id, register.off, name)
+    except BtfError:
+        return False
 
 
 def is_assumed(register: Register) -> bool:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from verifier_model.bpf.insn import Insn
-from verifier_model.checker.access import type_name
 from verifier_model.checker.allowance import helper_problem
 from verifier_model.checker.arguments import ARGUMENTS, ArgumentRule
 from verifier_model.checker.callbacks import callback_of, frame_problem, function_problem, result_problem
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import Environment
+from verifier_model.checker.exceptions import is_throw, throw_problem
+from verifier_model.checker.global_calls import global_call_problem, global_callee
 from verifier_model.checker.kernel_calls import kfunc_name, kfunc_problem
 from verifier_model.checker.locks import lock_problem, timer_problem
 from verifier_model.checker.references import LOCK, exit_held_problem, holding, is_atomic, owner_of
@@ -56,9 +57,10 @@ def call_problem(env: Environment, insn: Insn, state: State) -> str | None:
         return "the call is patched by the loader"
     kernels = kfunc_name(insn)
     if kernels is not None:
-        return kfunc_problem(env, kernels, state)
+        return kfunc_problem(env, kernels, state) or (throw_problem(env, state) if is_throw(insn) else None)
     if insn.row.name == "call_local":
-        return _global_call_problem(env, insn, state)
+        callee = global_callee(env, insn)
+        return "the callee is not known" if callee is None else global_call_problem(env, callee, state)
     helper = helper_of(insn)
     if helper is None:
         return f"invalid func unknown#{insn.imm}"
@@ -102,20 +104,6 @@ def _reference_problem(helper: Helper, state: State) -> str | None:
     return None
 
 
-def _global_call_problem(env: Environment, insn: Insn, state: State) -> str | None:
-    callee = next((f for f in env.unit.functions if insn.ref is not None and f.name == insn.ref.name), None)
-    if callee is None or callee.argument_count is None:
-        return "the callee's signature is not known"
-    for reg in range(1, callee.argument_count + 1):
-        register = state.regs[reg]
-        if register.region is Region.UNINIT:
-            return f"R{reg} !read_ok"
-        is_plain_context = register.region is Region.CTX and register.off == 0 and register.value.constant == 0
-        if not register.is_scalar and not is_plain_context:
-            return f"R{reg} type={type_name(register)}: the callee's parameter type is not known"
-    return "global functions are not called while references are held" if state.references else None
-
-
 def exit_problem(env: Environment, state: State) -> str | None:
     """Why the function may not return here."""
     result = state.regs[0]
@@ -126,13 +114,11 @@ def exit_problem(env: Environment, state: State) -> str | None:
     held = exit_held_problem(state)
     if held is not None:
         return held
-    if env.root.is_subprogram and env.root.returns_void:
-        return None
     if result.region is Region.UNINIT:
         return "R0 !read_ok"
     if not result.is_scalar:
         return "R0 leaks addr as return value"
-    results = None if env.program is None else env.program.results
+    results = None if env.program is None or env.root.is_subprogram else env.program.results
     if results is not None and not (results[0] <= result.value.smin and result.value.smax <= results[1]):
         return (
             f"At program exit the register R0 has unknown scalar value should have been in [{results[0]}, {results[1]}]"

@@ -9,6 +9,7 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.callgraph import callees
 from verifier_model.checker.calls import helper_of
+from verifier_model.contracts.global_functions import global_callees
 from verifier_model.domains.state import STACK_BYTES
 
 _FRAME_UNIT: Final = 32
@@ -30,7 +31,7 @@ def _descend(
         return f"combined stack size of {frames} calls is {total}. Too large"
     if frames > 1 and total >= _WITH_TAIL_CALLS and _tail_calls(function):
         return f"tail_calls are not allowed when call stack of previous frames is {total} bytes. Too large"
-    for callee in callees(unit, function):
+    for callee in (*callees(unit, function), *global_callees(unit, function)):
         if callee.name in chain:
             continue  # handed over to be called later: see `callgraph.depth`
         problem = _descend(unit, callee, lowest, total, (*chain, callee.name))

@@ -146,6 +146,24 @@ def _in_member(
     return Step(owner=owner.name, field=member.name, through_union=through_union)
 
 
+def holds_at(types: Btf, type_id: int, off: int, name: str) -> bool:
+    """Lies a structure of that name `off` bytes into the structure, itself or as a member of a member?"""
+    for _ in range(_STEPS):
+        found = types.resolve(type_id)
+        if found.kind not in STRUCTURES or off < 0:
+            return False
+        if not off and found.name == name:
+            return True
+        for member in found.members:
+            start, inner = member.value // 8, types.resolve(member.type)
+            if not member.bits and inner.kind in STRUCTURES and start <= off < start + max(inner.size, 1):
+                type_id, off = member.type, off - start
+                break
+        else:
+            return False
+    return False
+
+
 def _plain(types: Btf, type_id: int) -> int:
     """The id behind qualifiers."""
     while types.types[type_id].kind in (Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPEDEF, Kind.TYPE_TAG):

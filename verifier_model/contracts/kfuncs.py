@@ -11,7 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Member
+from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Member, essential_name
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.contracts.kernel_types import STRUCTURES
 from verifier_model.contracts.kfunc_rows import KFUNC_ROWS
@@ -188,9 +188,9 @@ def signature(unit: Unit, name: str, function: Function) -> Signature | str:
     types = unit.kernel_types or unit.types
     if types is None:
         return f"nothing declares {name}"
-    if unit.kernel_types is not None and not is_tagged(unit.kernel_types, name):
+    if unit.kernel_types is not None and not is_tagged(unit.kernel_types, essential_name(name)):
         return f"the kernel has no function {name} for programs"
-    at = types.function(name)
+    at = types.function(name if unit.kernel_types is None else essential_name(name))
     proto = types.types[types.types[at].type] if at else None
     if proto is None or proto.kind is not Kind.FUNC_PROTO or len(proto.members) > 5:
         return f"no usable declaration of {name}"
@@ -257,7 +257,7 @@ def _pointer_kind(
     if target.kind is Kind.FUNC_PROTO:
         return KfuncArgument(Parameter.CALLBACK, nullable)
     if target.kind in STRUCTURES or target.kind is Kind.FWD:
-        kind = Parameter.POINTER
+        kind, plain = Parameter.POINTER, _is_plain(types, pointee, 0)
         if target.name == context:
             kind = Parameter.CONTEXT
         elif target.name in ("bpf_dynptr", "bpf_dynptr_kern"):
@@ -266,10 +266,11 @@ def _pointer_kind(
             kind = Parameter.ITERATOR
         elif target.name in _NODES:
             kind = Parameter.NODE
-        elif target.name == "bpf_wq" or is_sized:
+        elif target.name == "bpf_wq":
             kind = Parameter.OTHER
+        elif is_sized:
+            kind = Parameter.SIZED_MEMORY if plain else Parameter.OTHER
         size = target.size if target.kind in STRUCTURES else 0
-        plain = _is_plain(types, pointee, 0)
         return KfuncArgument(kind, nullable, target.name, _plain_id(types, pointee), size, plain, is_uninitialised)
     if is_sized:
         return KfuncArgument(Parameter.SIZED_MEMORY, nullable)
@@ -287,11 +288,11 @@ def _plain_id(types: Btf, type_id: int) -> int:
 def _is_plain(types: Btf, type_id: int, depth: int) -> bool:
     """Numbers, arrays of them and structures of both alone (__btf_type_is_scalar_struct)?"""
     found = types.resolve(type_id)
-    if depth > 3 or found.kind is not Kind.STRUCT:
+    if depth > 3 or found.kind not in STRUCTURES:
         return False
     for member in found.members:
         inner = types.resolve(member.type)
-        if inner.kind is Kind.STRUCT:
+        if inner.kind in STRUCTURES:
             if not _is_plain(types, member.type, depth + 1):
                 return False
             continue
