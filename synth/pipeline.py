@@ -24,6 +24,9 @@ from verifier_model.bpf.asm import print_function, print_insn
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker import Report, check
+from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
+from verifier_model.checker.per_kernel import weakest_acceptance
+from verifier_model.contracts.kernels import Profile, kernels, knowing
 from verifier_model.facts import Facts, analyse
 
 Gate = Callable[[Unit], str | None]
@@ -67,6 +70,7 @@ class Run:
     seen: set[str] = field(default_factory=set)
     most_processed: int = 0
     kept_reason: str = ""
+    knows: Knowledge = EVERY_KERNEL
 
     def __post_init__(self) -> None:
         self.current = self.original
@@ -92,11 +96,16 @@ class Run:
             return "skipped by the user"
         if not self.settings.active_tiers:
             return "every tier is switched off"
-        report = check(self.unit, self.original)
-        if report.rejection is not None:
-            return f"the model does not accept clang's own code: {report.rejection}"
+        found = weakest_acceptance(self.unit, self.original, self._kernels())
+        if isinstance(found, Report):
+            return f"the model does not accept clang's own code: {found.rejection}"
+        self.knows, report = found
         self.most_processed = report.processed
         return ""
+
+    def _kernels(self) -> tuple[Profile, ...]:
+        named = " ".join(self.settings.kernels)
+        return kernels(named) if named else knowing(self.unit.cpu_level)
 
     def _round(self, proposer: Proposer) -> bool:
         """One batch of one tier; was anything changed?"""
@@ -174,7 +183,7 @@ class Run:
 
     def _is_acceptable(self, function: Function) -> bool:
         unit = self.unit.with_function(function)
-        report: Report = check(unit, function)
+        report = check(unit, function, self.knows)
         if report.rejection is not None or report.processed > self.most_processed:
             return False
         return self.gate is None or self.gate(unit) is None

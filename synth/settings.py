@@ -36,6 +36,7 @@ class Settings:
     budget: int = 0
     seed: int = 1
     gate: str = "none"
+    kernels: tuple[str, ...] = ()
     plugin: str = "off"
     skip_files: tuple[str, ...] = ()
     skip_sections: tuple[str, ...] = ()
@@ -117,6 +118,15 @@ def _tiers(text: str) -> tuple[str, ...]:
     return words
 
 
+def _kernels(text: str) -> tuple[str, ...]:
+    from verifier_model.contracts.kernels import KernelSetError, kernels
+
+    try:
+        return tuple(profile.name for profile in kernels(text))
+    except KernelSetError as error:
+        raise ValueError(f"kernels as in 5.10..6.18 ({error})") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One setting: the field and variable `name`, how its text is read, and its sentence in the documentation."""
@@ -146,6 +156,13 @@ ROWS: Final = (
     Row("budget", _count(0, MOST), "steps of the stochastic search per window; 0: as the effort says", True),
     Row("seed", _count(0, MOST), "start of every pseudo-random sequence", True),
     Row("gate", _choice("none", "kernel"), "kernel: also ask the running kernel, and give up what it refuses", True),
+    Row(
+        "kernels",
+        _kernels,
+        "what one of these accepts it must accept afterwards: 6.1, 6.1.36, 5.10..6.18, some of them; default: every "
+        "long-term series that knows the object's -mcpu level (docs/kernels.md)",
+        True,
+    ),
     Row(
         "plugin",
         _choice("off", "auto"),

@@ -34,6 +34,28 @@ def check_kernels(unit: Unit, function: Function, profiles: Sequence[Profile]) -
     return found
 
 
+def weakest_acceptance(
+    unit: Unit, function: Function, profiles: Sequence[Profile]
+) -> tuple[Knowledge, Report] | Report:
+    """The verifier that works out least of those that accept the function, with its report; the last refusal otherwise.
+
+    A verifier that works out more accepts whatever one that works out less does, so a function changed under it is
+    fine for the others, too, as long as it needs no other helper and no newer instruction.
+    """
+    report = Report(False, Rejection(function.name, None, "no kernel is named"), 0)
+    tried: list[Knowledge] = []
+    for profile in sorted(profiles):
+        knows = knowledge(profile.release)
+        shared = knows if _lacks(unit, function, profile) else replace(knows, release=None)
+        if not profile.privileged or shared in tried:
+            continue
+        tried.append(shared)
+        report = check(unit, function, shared)
+        if report.accepted:
+            return shared, report
+    return report
+
+
 def _lacks(unit: Unit, function: Function, profile: Profile) -> bool:
     """Is there an instruction or a helper that this kernel does not have, reachable or not?"""
     for root in roots_of(unit, function):
