@@ -36,6 +36,7 @@ from verifier_model.prover.smt_algebra import Query
 from verifier_model.prover.terms import Term, mask
 
 Contents = dict[str, dict[bytes, bytes]]
+_CONTEXT: Final = z3.Context()  # nothing is solved in it, so that runs may share it
 _STACK_BOTTOM: Final = STACK_TOP - FRAMES * FRAME_BYTES
 
 
@@ -134,7 +135,7 @@ class Beside:
         self.machine.address = self.world.address
         self.machine.call = lambda machine, insn: self.world.call(self.memory, insn, machine.registers)
         _fill(self.world, self.memory, given)
-        self.query = Query(SimplifyingTerms(), [], [], 0)
+        self.query = Query(SimplifyingTerms(), [], [], 0, _CONTEXT)
         terms = self.query.terms
         self.free: dict[Term, int] = {}  # variables and the numbers they had at the start
         self.terms = TermMachine(

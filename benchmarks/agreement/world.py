@@ -25,7 +25,8 @@ HEADROOM: Final = 256
 PACKET_AREA: Final = 0x8000
 DATA: Final = 0x30000
 VALUES: Final = 0x80000
-ARENA_BYTES: Final = 0x400000
+VALUES_END: Final = 0x400000
+ARENA_BYTES: Final = 0x420000  # behind the values: helpers' memory
 TOKENS: Final = 0xE000_0000  # addresses of maps and functions: nobody may look there
 _TOKEN_STRIDE: Final = 0x100
 MASK32: Final = (1 << 32) - 1
@@ -87,8 +88,9 @@ class World:
     sections: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        share = (ARENA_BYTES - VALUES) // max(len(self.unit.maps), 1) & ~0xFFF
-        for at, (name, definition) in enumerate(sorted(self.unit.maps.items())):
+        maps = [(name, map) for name, map in sorted(self.unit.maps.items()) if name not in self.unit.data]
+        share = (VALUES_END - VALUES) // max(len(maps), 1) & ~0xFFF
+        for at, (name, definition) in enumerate(maps):
             self.maps[name] = MapModel(definition, VALUES + at * share, VALUES + (at + 1) * share)
         place = DATA
         for name, section in sorted(self.unit.data.items()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -101,6 +101,7 @@ class Native:
         self._state = (ctypes.c_uint64 * WORDS)()
         self._callback = _CALLBACK(self._answer)
         self._trace: ctypes.Array[ctypes.c_char] | None = None
+        self._trace_start = 0
         self._calls: Callback = unanswered
         self._arena: Arena | None = None
         self._reason = ""
@@ -132,6 +133,7 @@ class Native:
         state[Word.BYTES], state[Word.RIGHTS], state[Word.SIZE] = arena.host, arena.rights, arena.size
         state[Word.CALLBACK] = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
         state[Word.STACK_TOP], state[Word.STACK_BOTTOM] = stack_top, bottom
+        self._trace_start = start
         self._calls, self._arena, self._reason, self._broken = calls, arena, "", None
         given = [*arguments, *[0] * (5 - len(arguments))]
         self._entries[name](ctypes.addressof(state), *given, stack_top)
@@ -146,13 +148,27 @@ class Native:
 
     def samples(self, run: NativeRun, stack_top: int) -> Iterator[Sample]:
         """The trace of a run, instruction by instruction."""
+        return (sample for _, sample in self.numbered_samples(run, stack_top))
+
+    def numbered_samples(self, run: NativeRun, stack_top: int) -> Iterator[tuple[int, Sample]]:
+        """The same, each with its position in the trace (see `trace_length`)."""
         at, head = 0, 8 * SAMPLE_WORDS
         while at < len(run.trace):
             place, *registers = struct.unpack_from(f"<{SAMPLE_WORDS}Q", run.trace, at)
             size = stack_top - registers[-1] + FRAME_BYTES
             function, point = self._places[place]
-            yield Sample(function, point, tuple(registers), run.trace[at + head : at + head + size])
+            yield at, Sample(function, point, tuple(registers), run.trace[at + head : at + head + size])
             at += head + size
+
+    @property
+    def trace_length(self) -> int:
+        """Bytes of trace so far: a callback's moment lies before the samples from here on."""
+        return self._state[Word.TRACE] - self._trace_start
+
+    @property
+    def functions(self) -> Mapping[str, Function]:
+        """What was compiled, by name."""
+        return self._functions
 
     def _outcome(self, trace: bytes) -> NativeRun:
         stop = Stop(self._state[Word.STOP])

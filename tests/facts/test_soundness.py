@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.facts.concretise import CONTEXT, PACKET, STACK_TOP, VALUE_STRIDE, VALUES, mismatches
+from tests.facts.concretise import CONTEXT, MAP, PACKET, STACK_TOP, VALUE_STRIDE, VALUES, mismatches
 from tests.facts.random_programs import program, unit_of, with_subprogram
 from verifier_model.bpf.concrete import Machine, Stop, map_frame, run_insns
 from verifier_model.bpf.insn import Insn, make
@@ -26,7 +26,7 @@ def machine(rng: random.Random, packet_length: int) -> Machine:
     for at in range(VALUE_COUNT):
         made.map_bytes(VALUES + at * VALUE_STRIDE, rng.randbytes(16))
     map_frame(made, STACK_TOP, rng.randbytes(512))
-    made.address = lambda ref: 0x666000
+    made.address = lambda ref: MAP
     made.call = lambda m, insn: _lookup(rng, m, insn)
     return made
 
