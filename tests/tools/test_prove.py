@@ -62,7 +62,7 @@ def test_our_objects_are_proved(name: str, tmp_path: Path) -> None:
 
 def mutants(unit: Unit, rng: random.Random) -> list[tuple[str, Unit]]:
     """Objects with one bit of one instruction wrong, of which no reader can think that they do the same."""
-    found = []
+    found: list[tuple[str, Unit]] = []
     while len(found) < MUTANTS:
         function = rng.choice(unit.functions)
         block = rng.choice(function.blocks)
