@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Final
 import click
 
 from benchmarks.agreement.engine_windows import window_trouble
+from benchmarks.agreement.ledger import Ledger, from_value, to_value
 from benchmarks.agreement.program_engines import Beside, Output, RunError, on_kernel, on_native, random_input
 from benchmarks.agreement.random_programs import random_unit
 from benchmarks.agreement.world import ARENA_BYTES, MAP_HELPERS, World
@@ -121,25 +121,27 @@ def rare_collection() -> Iterator[None]:
         gc.collect()
 
 
-def campaign(programs: int, seed: int, first: int = 0) -> Tally:
-    """Accepted programs until there are `programs` of them."""
-    tally, arena, number = Tally(seed), Arena(ARENA_BYTES), first
+def campaign(programs: int, seed: int, ledger: Ledger | None = None) -> Tally:
+    """Accepted programs until there are `programs` of them, from where the ledger ends."""
+    kept = ledger.read() if ledger is not None else {}
+    tally = from_value(Tally, kept["tally"]) if kept else Tally(seed)
+    arena = Arena(ARENA_BYTES)
     while tally.programs < programs:
         with rare_collection():
             for _ in range(min(_BATCH, programs - tally.programs)):
-                one_program(seed, number, arena, tally)
-                number += 1
-        if number % 1000 == 0:
+                one_program(seed, tally.programs + tally.refused, arena, tally)
+        if ledger is not None:
+            ledger.save({"tally": to_value(tally)})
             click.echo(f"{tally.programs} programs, {len(tally.wrong)} disagreements", err=True)
     return tally
 
 
-def markdown(tally: Tally, source: dict[str, object], seconds: float) -> str:
+def markdown(tally: Tally, source: dict[str, object]) -> str:
     return "\n".join(
         [
             f"{tally.programs:,} accepted programs of {tally.insns / tally.programs:.0f} instructions on average, "
             f"{tally.runs:,} runs, {tally.executed:,} executed instructions on {source['date']} (seed {tally.seed}, "
-            f"kernel {source['kernel']}, z3 {source['z3']}, commit {source['commit']}, {seconds:.0f} s): "
+            f"kernel {source['kernel']}, z3 {source['z3']}, commit {source['commit']}): "
             f"**{len(tally.wrong)} disagreements**. The kernel refused {tally.refused} more.",
             "",
             f"{len(tally.rows)} rows occur, the rarest {min(tally.rows.values())} times "
@@ -151,12 +153,13 @@ def markdown(tally: Tally, source: dict[str, object], seconds: float) -> str:
 @click.command()
 @click.option("--programs", default=20_000, show_default=True)
 @click.option("--seed", default=1, show_default=True)
+@click.option("--fresh", is_flag=True, help="start anew instead of where the last run of this seed stopped")
 @click.option("--date", default="", help="the day; with it the figures are kept in docs/semantics.md")
-def main(programs: int, seed: int, date: str) -> None:
+def main(programs: int, seed: int, fresh: bool, date: str) -> None:
     """Compare, print, keep the figures; exit 1 on any disagreement."""
-    start = time.monotonic()
-    tally = campaign(programs, seed)
-    text = markdown(tally, provenance(date, []), time.monotonic() - start)
+    ledger = Ledger.of("programs", seed, fresh=fresh)
+    tally = campaign(programs, seed, ledger)
+    text = markdown(tally, {**provenance(date, []), "commit": ledger.commits})
     click.echo(text)
     for line in tally.wrong:
         click.echo(line, err=True)

@@ -14,7 +14,6 @@ import os
 import random
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Final
 
 import click
 
+from benchmarks.agreement.ledger import Ledger, from_value, to_value
 from benchmarks.agreement.programs import rare_collection
 from benchmarks.agreement.subjects import Subject, corpus_objects, example_objects, random_subject, subjects_of
 from benchmarks.agreement.tracing import KernelSide, Tracer, difference, draw_input
@@ -41,6 +41,7 @@ _LARGEST_ARRAY: Final = 1024
 _LARGEST_PROGRAM: Final = 2500  # slots of a program; larger ones take minutes to analyse
 _OBJECT_SECONDS: Final = 300
 _MOST_SHOWN: Final = 20
+_BATCH: Final = 10  # objects between two looks at the ledger
 
 
 @dataclass
@@ -64,16 +65,6 @@ class Tally:
         self.values += other.values
         self.wrong += other.wrong
         self.odd += other.odd
-
-    def to_bytes(self) -> bytes:
-        return json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}).encode()
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Tally:
-        fields = json.loads(data)
-        for name in ("traces", "programs", "partial", "kernel", "skipped"):
-            fields[name] = Counter(fields[name])
-        return Tally(**fields)
 
 
 def trace_subject(subject: Subject, source: str, inputs: int, seed: str) -> Tally:
@@ -151,29 +142,40 @@ def _general(reason: str) -> str:
     return re.sub(r" in .*| at Point.*|\b0x[0-9a-f]+\b", "", reason).strip()
 
 
-def sources(seed: int, shares: dict[str, int]) -> Iterator[tuple[str, list[Subject]]]:
-    """Subjects by object until each source has given its share of traces; `shares` is counted down by the caller."""
+def sources(seed: int, wanted: set[str]) -> Iterator[tuple[str, list[Subject]]]:
+    """Subjects by object, in a fixed order, as long as their source is wanted; the caller takes names away."""
     for name, data in example_objects():
-        if shares["examples"] > 0:
-            yield "examples", subjects_of(name, data)
+        yield "examples", subjects_of(name, data)
     number = 0
-    while shares["random"] > 0:
+    while "random" in wanted:
         yield "random", [random_subject(seed, number)]
         number += 1
     for name, data in corpus_objects(seed):
-        if shares["corpus"] <= 0:
+        if "corpus" not in wanted:
             return
-        found = subjects_of(name, data)
-        if found:
-            yield "corpus", found
+        yield "corpus", subjects_of(name, data)
 
 
-def campaign(shares: dict[str, int], seed: int, inputs: dict[str, int]) -> Tally:
-    """Trace until each source has given its share; an object's programs run in a process of their own."""
-    tally, left = Tally(), dict(shares)
-    for source, subjects in sources(seed, left):
+def campaign(shares: dict[str, int], seed: int, inputs: dict[str, int], ledger: Ledger | None = None) -> Tally:
+    """Trace until each source has given its share, from where the ledger ends.
+
+    An object's programs run in a process of their own.
+    """
+    kept = ledger.read() if ledger is not None else {}
+    tally, done = (from_value(Tally, kept["tally"]), kept["done"]) if kept else (Tally(), 0)
+    wanted = {source for source, share in shares.items() if tally.traces[source] < share}
+    number = 0
+    for number, (source, subjects) in enumerate(sources(seed, wanted)):
+        if number < done or source not in wanted:
+            continue
         tally.add(_traced(source, subjects, inputs[source], seed))
-        left[source] = shares[source] - tally.traces[source]
+        if tally.traces[source] >= shares[source]:
+            wanted.discard(source)
+        if ledger is not None and number % _BATCH == 0:
+            ledger.save({"tally": to_value(tally), "done": number + 1})
+            click.echo(f"{sum(tally.traces.values())} traces, {len(tally.wrong)} contradictions", err=True)
+    if ledger is not None:
+        ledger.save({"tally": to_value(tally), "done": number + 1})
     return tally
 
 
@@ -183,24 +185,24 @@ def _traced(source: str, subjects: list[Subject], inputs: int, seed: int) -> Tal
         with rare_collection():
             for subject in subjects:
                 found.add(trace_subject(subject, source, inputs, f"{seed} {subject.name}"))
-        return found.to_bytes()
+        return json.dumps(to_value(found)).encode()
 
     if source == "random":
-        return Tally.from_bytes(work())
+        return from_value(Tally, json.loads(work()))
     try:
-        return Tally.from_bytes(in_child(work, _OBJECT_SECONDS))
+        return from_value(Tally, json.loads(in_child(work, _OBJECT_SECONDS)))
     except ChildFailed as error:
         tally = Tally()
         tally.skipped[f"ended: {error}".splitlines()[0][:80]] += 1
         return tally
 
 
-def markdown(tally: Tally, seed: int, source: dict[str, object], seconds: float) -> str:
+def markdown(tally: Tally, seed: int, source: dict[str, object]) -> str:
     total = sum(tally.traces.values())
     lines = [
         f"{total:,} traces to the exit and {sum(tally.partial.values()):,} in part, {tally.moments:,} moments with "
         f"{tally.values:,} registers and stack slots, on {source['date']} (seed {seed}, kernel {source['kernel']}, "
-        f"commit {source['commit']}, {seconds:.0f} s): **{len(tally.wrong)} contradictions**.",
+        f"commit {source['commit']}): **{len(tally.wrong)} contradictions**.",
         "",
         "| source | programs | traces |",
         "|---|--:|--:|",
@@ -223,13 +225,14 @@ def markdown(tally: Tally, seed: int, source: dict[str, object], seconds: float)
     "--traces", default=10_000, show_default=True, help="half of them from the corpus, a tenth from the examples"
 )
 @click.option("--seed", default=1, show_default=True)
+@click.option("--fresh", is_flag=True, help="start anew instead of where the last run of this seed stopped")
 @click.option("--date", default="", help="the day; with it the figures are kept in docs/semantics.md")
-def main(traces: int, seed: int, date: str) -> None:
+def main(traces: int, seed: int, fresh: bool, date: str) -> None:
     """Trace, compare, print, keep the figures; exit 1 on any contradiction."""
-    start = time.monotonic()
+    ledger = Ledger.of("traces", seed, traces, fresh=fresh)
     shares = {"examples": traces // 10, "random": traces - traces // 10 - traces // 2, "corpus": traces // 2}
-    tally = campaign(shares, seed, {"examples": max(traces // 100, 1), "random": 4, "corpus": 12})
-    text = markdown(tally, seed, provenance(date, []), time.monotonic() - start)
+    tally = campaign(shares, seed, {"examples": max(traces // 100, 1), "random": 4, "corpus": 12}, ledger)
+    text = markdown(tally, seed, {**provenance(date, []), "commit": ledger.commits})
     click.echo(text)
     for line in [*tally.wrong, *tally.odd][:_MOST_SHOWN]:
         click.echo(line, err=True)
