@@ -20,6 +20,9 @@ from verifier_model.checker.callbacks import behind, callback_of, entered, is_ca
 from verifier_model.checker.callgraph import MAX_FRAMES, callee_of
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import FRAME, NOTHING_KNOWN, UNINIT, Environment, each_register
+from verifier_model.checker.exceptions import is_throw
+from verifier_model.checker.iterators import drained, is_next_call, may_go_on
+from verifier_model.checker.kernel_calls import kfunc_name
 from verifier_model.checker.memory import move_frames
 from verifier_model.checker.transfer import step
 from verifier_model.contracts.calls import call_effects
@@ -168,7 +171,10 @@ class Explorer:
     def _is_turn(self, here: Layout, place: Place) -> bool:
         """Is this a call that is come back to as often as something calls back?"""
         insns = here.function.blocks[here.index[place.label]].insns
-        return place.at < len(insns) and is_callback_call(insns[place.at])
+        return place.at < len(insns) and self._comes_back(insns[place.at])
+
+    def _comes_back(self, insn: Insn) -> bool:
+        return is_callback_call(insn) or (self.env.modest and is_next_call(insn))
 
     def turn(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
         """As `admit`, for a call that calls back."""
@@ -184,6 +190,13 @@ class Explorer:
         if first.callers[0].function or self._is_first(function.name, first):
             self._work.append((Place(function.name, function.blocks[0].label, 0), first, trail))
         return following, behind(state)
+
+    def _iterate(self, place: Place, insn: Insn, state: State, trail: Trail) -> tuple[Place, State]:
+        """Behind a call for an iterator's next element, without one; with another one, it is put on the work list."""
+        following, name = Place(place.function, place.label, place.at + 1), kfunc_name(insn) or ""
+        if may_go_on(self.env, name, state):
+            self._work.append((following, step(self.env, insn, state), trail))
+        return following, drained(self.env, name, state)
 
     def _is_first(self, name: str, state: State) -> bool:
         """Is this a new way to enter what runs on its own?  A timer's callback may start the timer again."""
@@ -206,7 +219,7 @@ class Explorer:
         block = here.function.blocks[here.index[place.label]]
         for at in range(place.at, len(block.insns)):
             insn = block.insns[at]
-            if at > place.at and is_callback_call(insn):
+            if at > place.at and self._comes_back(insn):
                 return Place(place.function, place.label, at), state
             self.processed += 1
             self.before(place, at, insn, state)
@@ -217,8 +230,10 @@ class Explorer:
                 if callee is not None and callee.blocks:
                     back = Place(place.function, place.label, at + 1)
                     return Place(callee.name, callee.blocks[0].label, 0), enter(state, back)
-                if is_callback_call(insn):
-                    return self._call_back(place, insn, state, trail)
+                if self._comes_back(insn):
+                    return (self._call_back if is_callback_call(insn) else self._iterate)(place, insn, state, trail)
+                if self.env.modest and is_throw(insn):
+                    return None, None
             state = step(self.env, insn, state)
         return self._next(here, place.label), state
 
