@@ -22,7 +22,7 @@ from verifier_model.prover.entry import WORD
 from verifier_model.prover.events import Comparison
 from verifier_model.prover.functions import Pair, Whole, prove_function
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
-from verifier_model.prover.paths import Way
+from verifier_model.prover.paths import Way, graph_of
 from verifier_model.prover.run import Run
 from verifier_model.prover.segments import Claims, Failure
 from verifier_model.prover.simplify import SimplifyingTerms
@@ -70,6 +70,8 @@ class _Guess:
     points: dict[Pair, CutPoint] = field(default_factory=dict)
 
     def run(self) -> tuple[CutPoint, ...]:
+        graph_of(self.before.blocks)
+        graph_of(self.after.blocks)
         self.facts = analyse(self.unit, self.before)
         self.after_facts = analyse(self.unit.with_function(self.after), self.after)
         for first, second in _candidates(self.before, self.after):

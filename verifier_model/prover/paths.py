@@ -44,7 +44,10 @@ class Graph:
 
 
 def graph_of(blocks: tuple[Block, ...], next_label: str = "") -> Graph:
-    """The graph of blocks in layout order; the last falls through to `next_label`."""
+    """The graph of blocks in layout order; the last falls through to `next_label`.  Raises TooHardError."""
+    labels = {block.label for block in blocks}
+    if not blocks or len(labels) != len(blocks) or "" in labels:
+        raise TooHardError("blocks without labels of their own")
     following = [*(block.label for block in blocks[1:]), next_label]
     falls = {block.label: label for block, label in zip(blocks, following, strict=True) if falls_through(block)}
     return Graph(blocks[0].label, {block.label: block.insns for block in blocks}, falls)
