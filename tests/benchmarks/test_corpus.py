@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.corpus import build, report
+from benchmarks.corpus import examine as examination
 from benchmarks.corpus.examine import Finding, _compare, examine
 from benchmarks.corpus.jobs import Job, objects_folder
 from benchmarks.corpus.loaded import Fate, _numbered
@@ -180,6 +181,7 @@ def test_a_no_op_left_behind_is_seen() -> None:
 
 
 GOOD = Fate("p", "", b"\x01" * 8, b"l", b"f")
+TOO_MUCH = Fate("p", f"no space: {examination.TOO_MUCH_WORK}. Processed 1000001 insn")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,39 @@ GOOD = Fate("p", "", b"\x01" * 8, b"l", b"f")
 )
 def test_what_the_kernel_does_differently_is_a_fault(theirs: Fate, ours: Fate, fault: str | None) -> None:
     assert [f.check for f in _compare((theirs,), (ours,)) if f.is_fault] == ([fault] if fault else [])
+
+
+@pytest.mark.needs("clang-19", "libbpf-dev")
+@pytest.mark.parametrize(
+    ("theirs", "answers", "words"),
+    [
+        (GOOD, [TOO_MUCH, GOOD], ["shake at 3.0%", "kernel", "translated insns"]),
+        (GOOD, [TOO_MUCH, TOO_MUCH, GOOD], ["shake at 3.0%", "shake at 0.3%", "kernel", "translated insns"]),
+        (GOOD, [TOO_MUCH, TOO_MUCH, TOO_MUCH], ["shake at 3.0%", "shake at 0.3%", "kernel"]),
+        (Fate("p", "why"), [TOO_MUCH], ["kernel"]),
+        (GOOD, [Fate("p", "another why")], ["kernel"]),
+    ],
+)
+def test_fewer_no_ops_where_they_are_too_much_work(
+    theirs: Fate, answers: list[Fate], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = read_object(compiled("packets"))
+    assert isinstance(source, Object)
+    shaken = shake(source, 0.3, random.Random(SEED))
+    assert isinstance(shaken, Shaken)
+    asked: list[int] = []
+
+    def next_answer(data: bytes, programs: tuple[str, ...]) -> tuple[Fate, ...]:
+        asked.append(len(data))
+        return (answers[len(asked) - 1],)
+
+    monkeypatch.setattr(examination, "fates", next_answer)
+    found = list(examination._in_the_kernel(source, (theirs,), shaken, ("p",), str(SEED)))
+    assert [f.check for f in found][: len(words)] == [f.check for f in found if f.check.startswith(tuple(words))]
+    assert len(asked) == len(answers)
+    assert asked == sorted(asked, reverse=True)
+    is_refused = bool(answers[-1].refusal) and not theirs.refusal
+    assert any(f.is_fault for f in found) is is_refused
 
 
 def test_a_program_that_is_gone_is_a_fault() -> None:
