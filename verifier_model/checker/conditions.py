@@ -16,6 +16,7 @@ from verifier_model.checker.access import access_problem, type_name
 from verifier_model.checker.branches import operand
 from verifier_model.checker.core_accesses import PATCHED, core_problem
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.checker.kernel_objects import is_number
 from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.program_maps import map_problem
 from verifier_model.domains.registers import Region, Register
@@ -63,7 +64,7 @@ class Number:
 
     def problem(self, env: Environment, state: State) -> str | None:
         register = state.regs[self.reg]
-        return None if register.is_scalar else f"R{self.reg} type={type_name(register)} expected=scalar"
+        return None if is_number(register) else f"R{self.reg} type={type_name(register)} expected=scalar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class ValidArithmetic:
         row, at = self.insn.row, self.insn.dst
         dst = state.regs[at]
         src = dst if row.operand is Operand.NONE else operand(self.insn, state)
-        if dst.is_scalar and src.is_scalar:
+        if is_number(dst) and is_number(src):
             return None
         for register in (dst, src):
             if not (register.is_scalar or register.is_pointer):
@@ -143,7 +144,7 @@ class ValidMove:
 
     def problem(self, env: Environment, state: State) -> str | None:
         src = state.regs[self.insn.src]
-        return None if src.is_scalar else f"R{self.insn.src} partial copy of pointer"
+        return None if is_number(src) else f"R{self.insn.src} partial copy of pointer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ class WholePointer:
 
 @dataclass(frozen=True, slots=True)
 class StorableValue:
-    """Pointers go whole into aligned stack slots; only numbers go anywhere else."""
+    """Pointers go whole into aligned stack slots; elsewhere they are bytes (of programs that may leak them)."""
 
     base: int
     reg: int
@@ -199,11 +200,9 @@ class StorableValue:
 
     def problem(self, env: Environment, state: State) -> str | None:
         register = state.regs[self.reg]
-        if register.is_scalar:
-            return None
         base = state.regs[self.base]
-        if base.region is not Region.STACK:
-            return f"R{self.reg} leaks addr into mem"
+        if is_number(register) or base.region is not Region.STACK:
+            return None
         if base.frame and register.region in (Region.STACK, Region.UNKNOWN):
             return "cannot spill pointers to stack into stack frame of the caller"
         if self.size != 8 or state.regs[self.base].constant_off is None:

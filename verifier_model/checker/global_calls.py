@@ -10,7 +10,7 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function
 from verifier_model.checker.arguments import buffer_problem, is_null
 from verifier_model.checker.environment import UNINIT, Environment, each_register
-from verifier_model.checker.kernel_objects import is_assumed, is_at
+from verifier_model.checker.kernel_objects import is_assumed, is_at, is_number
 from verifier_model.checker.memory import soften, stack_span
 from verifier_model.contracts.global_functions import Parameter, Passed, moves_packet, parameters
 from verifier_model.contracts.subprograms import local_callee
@@ -46,7 +46,7 @@ def _argument_problem(env: Environment, state: State, parameter: Parameter, reg:
     if register.region is Region.UNINIT:
         return f"R{reg} !read_ok"
     if parameter.passed is Passed.NUMBER:
-        return None if register.is_scalar else f"R{reg} is not a scalar"
+        return None if is_number(register) else f"R{reg} is not a scalar"
     if parameter.passed is Passed.CONTEXT:
         whole = register.region is Region.CTX and register.off == 0 and register.value.constant == 0
         return None if whole else f"arg#{reg - 1} expects pointer to ctx"

@@ -16,7 +16,7 @@ from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.checker.access import type_name
 from verifier_model.checker.arguments import LARGEST_SIZE, buffer_problem, context_problem, is_null
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment
-from verifier_model.checker.kernel_objects import GPL_LICENSES, in_rcu_section, is_assumed, is_at
+from verifier_model.checker.kernel_objects import GPL_LICENSES, in_rcu_section, is_assumed, is_at, is_number
 from verifier_model.checker.memory import soften, stack_span
 from verifier_model.checker.references import LOCK, PREEMPT, RCU, acquired, holding, is_atomic, left, owner_of, released
 from verifier_model.contracts.kfuncs import KFUNCS, Kfunc, KfuncArgument, Parameter, Returned, Signature, signature
@@ -97,7 +97,7 @@ def _arguments_problem(env: Environment, kfunc: Kfunc, declared: Signature, stat
 
 
 def _number(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
-    return None if state.regs[reg].is_scalar else f"R{reg} is not a scalar"
+    return None if is_number(state.regs[reg]) else f"R{reg} is not a scalar"
 
 
 def _constant(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:

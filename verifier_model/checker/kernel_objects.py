@@ -90,6 +90,11 @@ def is_at(env: Environment, register: Register, name: str) -> bool:
         return False
 
 
+def is_number(register: Register) -> bool:
+    """May it be calculated with: a number, or an argument that may well be one?"""
+    return register.is_scalar or is_assumed(register)
+
+
 def is_assumed(register: Register) -> bool:
     """Is it an argument whose type only the source knows?  It may then be calculated with, too."""
     return register.region is Region.OBJECT and register.object is not None and not register.object.name

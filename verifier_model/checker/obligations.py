@@ -14,6 +14,7 @@ from verifier_model.checker.environment import Environment
 from verifier_model.checker.exceptions import is_throw, throw_problem
 from verifier_model.checker.global_calls import global_call_problem, global_callee
 from verifier_model.checker.kernel_calls import kfunc_name, kfunc_problem
+from verifier_model.checker.kernel_objects import is_number
 from verifier_model.checker.locks import lock_problem, timer_problem
 from verifier_model.checker.references import LOCK, exit_held_problem, holding, is_atomic, owner_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
@@ -116,9 +117,11 @@ def exit_problem(env: Environment, state: State) -> str | None:
         return held
     if result.region is Region.UNINIT:
         return "R0 !read_ok"
-    if not result.is_scalar:
-        return "R0 leaks addr as return value"
     results = None if env.program is None or env.root.is_subprogram else env.program.results
+    if env.root.is_subprogram and not is_number(result):
+        return "At subprogram exit the register R0 is not a scalar value"
+    if results is not None and not result.is_scalar:
+        return f"At program exit the register R0 is not a known value, it should be in [{results[0]}, {results[1]}]"
     if results is not None and not (results[0] <= result.value.smin and result.value.smax <= results[1]):
         return (
             f"At program exit the register R0 has unknown scalar value should have been in [{results[0]}, {results[1]}]"

@@ -1,0 +1,188 @@
+"""C programs around kernel objects, CO-RE, kfuncs and global functions: each with a twin that the kernel refuses.
+
+`HEAD` declares just as much of the kernel as they need; CO-RE finds the rest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+HEAD = r"""
+typedef unsigned char u8; typedef unsigned int u32; typedef unsigned long long u64; typedef int s32;
+#define SEC(n) __attribute__((section(n), used))
+#define CORE __attribute__((preserve_access_index))
+#define KSYM __attribute__((section(".ksyms")))
+#define WEAK __attribute__((weak))
+struct css_set { int nothing; } CORE;
+struct cred { struct { u32 val; } uid; } CORE;
+struct mm_struct { u64 total_vm; } CORE;
+struct task_struct { int pid; int tgid; struct task_struct *real_parent; struct task_struct *group_leader;
+                     struct mm_struct *mm; char comm[16]; u64 start_time; } CORE;
+struct inode { u64 i_ino; } CORE;
+struct file { struct inode *f_inode; u32 f_flags; } CORE;
+struct sk_buff { u32 len; u32 data_len; } CORE;
+struct seq_file { u64 index; } CORE;
+struct bpf_iter_meta { struct seq_file *seq; u64 session_id; u64 seq_num; } CORE;
+struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; } CORE;
+struct __sk_buff { u32 len; u32 pkt_type; u32 mark; } CORE;
+struct xdp_md { u32 data; u32 data_end; } CORE;
+struct pt_regs { u64 di; u64 si; } CORE;
+struct bpf_cpumask { int nothing; } CORE;
+static struct task_struct *(*current)(void) = (void *)158;
+static long (*probe_read_kernel)(void *, u32, const void *) = (void *)113;
+static long (*seq_write)(struct seq_file *, const void *, u32) = (void *)127;
+static u64 (*get_current_task)(void) = (void *)35;
+char _license[] SEC("license") = "LICENSE";
+"""
+
+
+class Program(NamedTuple):
+    """`twin`: what to replace in the text to make the program that the kernel refuses."""
+
+    name: str
+    text: str
+    twin: tuple[str, str]
+    license: str = "GPL"
+
+
+TASK = 'SEC("tp_btf/sched_switch") int p(u64 *ctx) { struct task_struct *t = (void *)ctx[1]; '
+REFERENCES = (
+    "struct task_struct *bpf_task_acquire(struct task_struct *p) KSYM; "
+    "void bpf_task_release(struct task_struct *p) KSYM; "
+)
+PAIR = "struct m { u64 a, b; }; __attribute__((noinline)) int g(struct m *m) { if (!m) return 0; return m->a + m->b; } "
+PROGRAMS = (
+    Program(
+        "a number in a task",
+        TASK + "return t->pid; }",
+        ("return t->pid", "return *(int *)((char *)t + 100000)"),
+    ),
+    Program(
+        "a kernel object without the licence for it",
+        TASK + "return t->pid; }",
+        ('"GPL"', '"Proprietary"'),
+    ),
+    Program(
+        "a pointer in a task leads to another",
+        TASK + "return t->real_parent->group_leader->tgid; }",
+        ("->tgid; }", "->tgid + *(u64 *)((char *)t->mm - 8); }"),
+    ),
+    Program(
+        "kernel objects are read only",
+        TASK + "return t->start_time; }",
+        ("return t->start_time", "t->start_time = 0; return 0"),
+    ),
+    Program(
+        "the first argument of sched_switch is a number",
+        'SEC("tp_btf/sched_switch") int p(u64 *ctx) { return ctx[0]; }',
+        ("ctx[0]", "((struct task_struct *)ctx[0])->pid"),
+    ),
+    Program(
+        "sched_switch has four arguments",
+        'SEC("tp_btf/sched_switch") int p(u64 *ctx) { return ctx[3]; }',
+        ("ctx[3]", "ctx[4]"),
+    ),
+    Program(
+        "an argument of an iterator may be NULL",
+        'SEC("iter/task") int p(struct bpf_iter__task *ctx) { struct task_struct *t = ctx->task; '
+        "struct seq_file *seq = ctx->meta->seq; u64 one = 1; if (!t) return 0; one = t->tgid; "
+        "seq_write(seq, &one, 8); return 0; }",
+        ("if (!t) return 0;", ""),
+    ),
+    Program(
+        "the current task is one",
+        'SEC("tp_btf/sched_switch") int p(u64 *ctx) { return current()->pid; }',
+        ("current()", "((struct task_struct *)get_current_task())"),
+    ),
+    Program(
+        "a field of the context by its name",
+        'SEC("tc") int p(struct __sk_buff *skb) { return skb->mark; }',
+        ("mark;", "no_such_field;"),
+    ),
+    Program(
+        "the packet by its names",
+        'SEC("xdp") int p(struct xdp_md *c) { u8 *d = (void *)(long)c->data; if (d + 1 > (u8 *)(long)c->data_end) '
+        "return 1; return *d & 1 ? 1 : 2; }",
+        ("d + 1 >", "d >"),
+    ),
+    Program(
+        "registers by their names",
+        'SEC("kprobe/x") int p(struct pt_regs *regs) { return regs->di + regs->si; }',
+        ("regs->di + regs->si", "*((u64 *)regs + 21)"),
+    ),
+    Program(
+        "a field that the kernel does not have, if asked first",
+        "struct task_struct___other { int no_such_field; } CORE; " + TASK
+        + "struct task_struct___other *o = (void *)t; if (__builtin_preserve_field_info(o->no_such_field, 2)) "
+        "return o->no_such_field; return 0; }",
+        ("if (__builtin_preserve_field_info(o->no_such_field, 2)) ", ""),
+    ),
+    Program(
+        "an object that was acquired is given back",
+        REFERENCES + TASK
+        + "struct task_struct *a = bpf_task_acquire(t); if (!a) return 0; bpf_task_release(a); return 0; }",
+        ("bpf_task_release(a);", ""),
+    ),
+    Program(
+        "an acquired object may be NULL",
+        REFERENCES + TASK
+        + "struct task_struct *a = bpf_task_acquire(t); if (!a) return 0; bpf_task_release(a); return 0; }",
+        ("if (!a) return 0;", ""),
+    ),
+    Program(
+        "an object is given back once",
+        REFERENCES + TASK
+        + "struct task_struct *a = bpf_task_acquire(t); if (!a) return 0; bpf_task_release(a); return 0; }",
+        ("bpf_task_release(a);", "bpf_task_release(a); bpf_task_release(a);"),
+    ),
+    Program(
+        "only what is trusted can be acquired",
+        REFERENCES + TASK
+        + "struct task_struct *a = bpf_task_acquire(t->group_leader); if (!a) return 0; bpf_task_release(a); return 0; }",
+        ("group_leader)", "mm)"),
+    ),
+    Program(
+        "kfuncs are for some program types",
+        "struct bpf_cpumask *bpf_cpumask_create(void) KSYM; void bpf_cpumask_release(struct bpf_cpumask *m) KSYM; "
+        'SEC("tp_btf/sched_switch") int p(u64 *ctx) { struct bpf_cpumask *m = bpf_cpumask_create(); if (!m) return 0; '
+        "bpf_cpumask_release(m); return 0; }",
+        ("tp_btf/sched_switch", "tc"),
+    ),
+    Program(
+        "an RCU section is left again",
+        "void bpf_rcu_read_lock(void) KSYM; void bpf_rcu_read_unlock(void) KSYM; "
+        'SEC("tc") int p(struct __sk_buff *s) { bpf_rcu_read_lock(); bpf_rcu_read_unlock(); return 0; }',
+        ("bpf_rcu_read_unlock(); return", "return"),
+    ),
+    Program(
+        "a global function takes numbers",
+        "__attribute__((noinline)) int g(int a) { return a * 3; } "
+        'SEC("tc") int p(struct __sk_buff *s) { return g(s->len); }',
+        ("g(s->len)", "g((int)(long)s)"),
+    ),
+    Program(
+        "a global function's memory may be NULL",
+        PAIR
+        + 'SEC("tc") int p(struct __sk_buff *s) { struct m m = {s->len, s->mark}; return g(&m); }',
+        ("if (!m) return 0;", ""),
+    ),
+    Program(
+        "a global function's memory is as large as its type",
+        PAIR
+        + 'SEC("tc") int p(struct __sk_buff *s) { struct m m = {s->len, s->mark}; return g(&m); }',
+        ("g(&m)", "g((struct m *)&m.b)"),
+    ),
+    Program(
+        "a global function is verified even if its caller is fine",
+        "__attribute__((noinline)) int g(struct __sk_buff *s, int i) { char b[8] = {}; if (i < 0 || i > 7) return 0; "
+        "return b[i]; } "
+        'SEC("tc") int p(struct __sk_buff *s) { return g(s, 3); }',
+        ("i < 0 || i > 7", "i < 0 || i > 8"),
+    ),
+    Program(
+        "a global function takes the context",
+        "__attribute__((noinline)) int g(struct __sk_buff *s) { return s->mark; } "
+        'SEC("tc") int p(struct __sk_buff *s) { return g(s); }',
+        ("return g(s)", "u32 x[64] = {}; return g((void *)x)"),
+    ),
+)  # fmt: skip
