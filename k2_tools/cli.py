@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from k2_tools.check import check
 from k2_tools.demo import demo
 from k2_tools.diff import diff
 from k2_tools.lint import lint
@@ -21,5 +22,5 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, recheck, prove, demo, settings):
+for command in (opt, report, diff, lint, check, recheck, prove, demo, settings):
     main.add_command(command)

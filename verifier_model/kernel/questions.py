@@ -22,7 +22,7 @@ _ANSWER: Final = struct.Struct("<IBiI")
 _COUNT: Final = re.compile(r"^processed (\d+) insns", re.MULTILINE)
 _TIME: Final = re.compile(r"^verification time \d+ usec\n", re.MULTILINE)  # the one part that differs from run to run
 _STATISTICS: Final = re.compile(
-    r"processed \d+ insns|verification time|stack depth|max_states_per_insn|libbpf: |-- END"
+    r"processed \d+ insns|verification time|stack depth|max_states_per_insn|libbpf: failed to load object|-- END"
 )
 
 
