@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from verifier_model.bpf.demand import EVERYTHING, NOTHING
 from verifier_model.bpf.unit import Function, Point
 from verifier_model.facts import Facts, analyse
+from verifier_model.prover.counterexample import Assignment, first_difference
 from verifier_model.prover.cuts import Claim, begin, claims_at_cut, claims_at_end, demand_at_exit
+from verifier_model.prover.events import Check
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
 from verifier_model.prover.paths import Graph, Way, graph_of
 from verifier_model.prover.refinement import CONTRADICTION, is_satisfiable
 from verifier_model.prover.segments import Failure, Segment, trail
+from verifier_model.prover.shrink import smaller
 from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.start import describe
 from verifier_model.prover.terms import Terms
@@ -161,7 +164,25 @@ def _verdict(segment: Segment, failure: Failure, is_reachable: bool) -> Verdict:
     mismatch = failure.meeting.after.mismatch
     if any(event.is_kept for run in runs for event in run.events) or (mismatch is not None and mismatch.is_kept):
         return _unknown(text)
-    return Verdict(Status.REFUTED, counterexample=describe(runs, failure.state, text))
+    state, found = _smallest(segment, failure)
+    text = f"{found or failure.text} (along {trail(failure.meeting)})"
+    return Verdict(Status.REFUTED, counterexample=describe(runs, state, text))
+
+
+def _smallest(segment: Segment, failure: Failure) -> tuple[Assignment, str]:
+    """The failure's state made small, and the difference that it shows; "" where any state at all is one too many."""
+    assert failure.state is not None
+    terms = segment.start.entry.terms
+    check = failure.check or Check("", terms.const(1, 0), terms.const(1, 1))
+    assumptions = [*segment.start.assumptions, *failure.meeting.after.conditions]
+
+    def differs(state: Assignment) -> bool:
+        return first_difference([check], assumptions, state) is not None
+
+    roots = [*assumptions, check.before, check.after]
+    state = smaller(failure.state, roots, differs, segment.limits.shrink_tests)
+    difference = first_difference([check], assumptions, state)
+    return state, "" if difference is None or failure.check is None else difference.text
 
 
 def _unknown(reason: str) -> Verdict:

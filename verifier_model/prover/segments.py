@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import z3
 
 from verifier_model.bpf.unit import Point
 from verifier_model.domains.state import State
@@ -19,7 +21,7 @@ from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.events import Check
 from verifier_model.prover.limits import Limits, TooHardError
 from verifier_model.prover.paths import Budget, Graph, Walk, Way
-from verifier_model.prover.smt_algebra import Query
+from verifier_model.prover.smt_algebra import Query, relevant
 from verifier_model.prover.terms import Term, reachable
 from verifier_model.verdict import Equality
 
@@ -34,12 +36,16 @@ class Meeting(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A claim that was not proved.  `state` shows a difference; without one, `text` is a reason for not knowing."""
+    """A claim that was not proved.  `state` shows a difference; without one, `text` is a reason for not knowing.
+
+    `check`: what differs; None where the ways must not be taken together at all.
+    """
 
     text: str
     meeting: Meeting
     state: Assignment | None = None
     belief: Equality | int | None = None
+    check: Check | None = None
 
 
 @dataclass
@@ -52,13 +58,15 @@ class Judge:
     start: Start
     limits: Limits
     conclusions: list[Query] = field(default_factory=list)
+    _context: z3.Context = field(default_factory=z3.Context)
+    _lowered: dict[int, Any] = field(default_factory=dict)
     _implied: dict[tuple[tuple[int, ...], int], bool] = field(default_factory=dict)
 
     def implied(self, conditions: tuple[Term, ...], term: Term) -> bool:
         """Does the term (one bit) hold in every start state under the conditions?  False may mean "not seen to"."""
         key = (tuple(condition.id for condition in conditions), term.id)
         if key not in self._implied:
-            query = self.query(conditions, [self.start.entry.terms.not_(term)])
+            query = self._narrowed(self.query(conditions, [self.start.entry.terms.not_(term)]))
             self._implied[key] = query.solve(self.limits) is None
             if self._implied[key]:
                 self.conclusions.append(query)
@@ -86,7 +94,17 @@ class Judge:
             if found is not None:
                 return found.check, sample
         terms = self.start.entry.terms
-        answer = self._solve(conditions, [terms.not_(terms.eq(check.before, check.after)) for check in checks])
+        goals = [terms.not_(terms.eq(check.before, check.after)) for check in checks]
+        if self.limits.cone:
+            narrow = self._narrowed(self.query(conditions, goals)).solve(self.limits)
+            if narrow is None:
+                return None
+            if not isinstance(narrow, str):
+                state = ModelState(narrow, Sample(0, self.limits.seed, self.start.entry.bounds))
+                found = first_difference(checks, assumptions, state)
+                if found is not None:
+                    return found.check, state
+        answer = self._solve(conditions, goals)
         if answer is None:
             return None
         if isinstance(answer, str):
@@ -97,7 +115,10 @@ class Judge:
     def query(self, conditions: tuple[Term, ...], goals: list[Term]) -> Query:
         """Is there a start state under the conditions where one of the goals (terms of one bit) holds?"""
         assumptions = [*self.start.assumptions, *conditions]
-        return Query(self.start.entry.terms, assumptions, goals, self.limits.alias_tests)
+        return Query(self.start.entry.terms, assumptions, goals, self.limits.alias_tests, self._context, self._lowered)
+
+    def _narrowed(self, query: Query) -> Query:
+        return replace(query, assumptions=relevant(query.assumptions, query.goals)) if self.limits.cone else query
 
     def _solve(self, conditions: tuple[Term, ...], goals: list[Term]) -> ModelState | str | None:
         answer = self.query(conditions, goals).solve(self.limits)
@@ -171,7 +192,7 @@ class Segment:
             else:
                 difference = first_difference([check], [], state)
                 text = check.what if difference is None else difference.text
-                yield Failure(text, meeting, state, claim.belief)
+                yield Failure(text, meeting, state, claim.belief, check)
 
     def _must_be_impossible(self, text: str, meeting: Meeting) -> Iterator[Failure]:
         answer = self.judge.differing(meeting.after.conditions, [self._absurd()])
