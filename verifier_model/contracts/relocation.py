@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from verifier_model.bpf import core
-from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type, essential_name
+from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Member, Type, essential_name
 from verifier_model.bpf.insn import NO_ORIGIN, CoreRecord, Insn, make
 from verifier_model.bpf.isa import BY_NAME, LOAD_KINDS
 from verifier_model.bpf.isa import Kind as InsnKind
@@ -153,7 +153,7 @@ def _answer(kind: int, path: list[int], type_id: int, types: Btf, candidate: int
 
 def _type_answer(kind: int, type_id: int, types: Btf, candidate: int, kernel: Btf) -> _Answer | None:
     if kind == core.TYPE_MATCHES:
-        raise UnresolvedError("the model does not compare types member by member")
+        return (1, 0, 0) if _match(types, type_id, kernel, candidate, False, 0) else None
     if not _compatible(types, type_id, kernel, candidate, 0):
         return None
     if kind == core.TYPE_SIZE:
@@ -181,6 +181,48 @@ def _compatible(types: Btf, local: int, kernel: Btf, target: int, depth: int) ->
             and _compatible(types, a.type, kernel, b.type, depth + 1)
         )
     return True
+
+
+def _match(types: Btf, local: int, kernel: Btf, target: int, behind: bool, depth: int) -> bool:
+    """Has the kernel's type all that the local one has?  `behind` a pointer, the kind alone counts."""
+    if depth > _MAX_DEPTH:
+        raise UnresolvedError("types are nested too deeply")
+    a = types.resolve(local) if local != VOID else Type(Kind.VOID)
+    b = kernel.resolve(target) if target != VOID else Type(Kind.VOID)
+    if essential_name(a.name) != essential_name(b.name):
+        return False
+    if a.kind in _ENUMS and b.kind in _ENUMS:
+        names = {essential_name(member.name) for member in b.members}
+        return len(a.members) <= len(b.members) and all(essential_name(m.name) in names for m in a.members)
+    if behind and Kind.FWD in (a.kind, b.kind) and {a.kind, b.kind} & STRUCTURES:
+        whole, declared = (a, b) if b.kind is Kind.FWD else (b, a)
+        return (whole.kind is Kind.UNION) == declared.flag
+    if a.kind is not b.kind:
+        return False
+    if a.kind in STRUCTURES:
+        return behind or all(_member_matches(types, member, kernel, b, depth) for member in a.members)
+    if a.kind is Kind.FWD:
+        return a.flag == b.flag
+    if a.kind is Kind.INT:
+        return (a.size, a.is_signed) == (b.size, b.is_signed)
+    if a.kind is Kind.FUNC_PROTO:
+        pairs = [(a.type, b.type), *((x.type, y.type) for x, y in zip(a.members, b.members, strict=False))]
+        return len(a.members) == len(b.members) and all(
+            _match(types, x, kernel, y, behind, depth + 1) for x, y in pairs
+        )
+    if a.kind is Kind.ARRAY and a.count != b.count:
+        return False
+    if a.kind not in (Kind.PTR, Kind.ARRAY):
+        return a.kind is Kind.VOID
+    return _match(types, a.type, kernel, b.type, behind or a.kind is Kind.PTR, depth + 1)
+
+
+def _member_matches(types: Btf, member: Member, kernel: Btf, owner: Type, depth: int) -> bool:
+    name = essential_name(member.name)
+    return any(
+        essential_name(other.name) == name and _match(types, member.type, kernel, other.type, False, depth + 1)
+        for other in owner.members
+    )
 
 
 def _local_way(types: Btf, type_id: int, path: list[int]) -> tuple[list[_Accessor], _Place]:
