@@ -41,6 +41,7 @@ from verifier_model.kernel.assembling import Unloadable, raw_program
 SHARD: Final = 2000
 SHARE_OF_OTHERS: Final = 0.1  # of the mutants that the model refuses, so many are asked about
 SHARE_OF_LOADED: Final = 0.85  # of the mutants come from programs that the kernel loads
+MOST_STEPS: Final = 3000  # long loops are no more telling than short ones
 LONGEST: Final = 120  # slots of a program to be mutated
 OBJECTS: Final = 400  # objects that corpus programs are drawn from
 _CRASH: Final = "the model fails"
@@ -80,7 +81,7 @@ def verdict(program: SlotProgram, knows: Knowledge) -> str:
     """ "" when the model accepts, else why not."""
     unit = unit_of(program)
     try:
-        report = check(unit, unit.function(MAIN), knows)
+        report = check(unit, unit.function(MAIN), knows, MOST_STEPS)
     except RecursionError:
         return f"{_CRASH}: too deep"
     return "" if report.rejection is None else report.rejection.reason

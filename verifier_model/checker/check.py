@@ -34,6 +34,8 @@ from verifier_model.domains.state import State
 PROCESSED_LIMIT: Final = 100_000
 DISTINCT_STATES: Final = 48
 REMEMBERED_TURNS: Final = 32  # turns of a loop that a new one is compared with
+# By function, label and position: the type of pointer that an access was first followed with.
+Accessed = dict[tuple[str, str, int], tuple[Region, object] | None]
 _TRANSLATED: Final = frozenset({Region.CTX, Region.OBJECT})  # accesses become others, by type (reg_type_mismatch_ok)
 
 
@@ -73,10 +75,16 @@ class RefusedError(Exception):
 class Checker(Explorer):
     """An exploration that stops at the first condition that does not hold."""
 
-    def __init__(self, env: Environment, live: Live | None = None) -> None:
-        super().__init__(env, live, PROCESSED_LIMIT)
+    def __init__(
+        self,
+        env: Environment,
+        live: Live | None = None,
+        limit: int = PROCESSED_LIMIT,
+        accessed: Accessed | None = None,
+    ) -> None:
+        super().__init__(env, live, limit)
         self.lowest: dict[str, int] = {}
-        self._accessed: dict[tuple[str, str, int], tuple[Region, object] | None] = {}
+        self._accessed = {} if accessed is None else accessed
         self._conditions: dict[int, tuple[Condition, ...]] = {}
         self._cycles: dict[str, frozenset[str]] = {}
         self._insns: list[Insn] = []
@@ -204,11 +212,12 @@ def _is_above(state: State, trail: Trail) -> bool:
     return False
 
 
-def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL) -> Report:
+def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit: int = PROCESSED_LIMIT) -> Report:
     """Would the kernel accept `function` in `unit`, together with everything that it calls and is called by?
 
     A static subprogram is checked inside each program that reaches it.  `function` may differ from the unit's function
     of the same name, which it then stands for.  `knows`: the kernel's verifier, by default what all have in common.
+    What takes more than `limit` steps to follow is refused.
     """
     if function.untouchable is not None:
         return Report(False, Rejection(function.name, None, function.untouchable), 0)
@@ -220,8 +229,10 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL) -> Re
     processed = 0
     for root in roots:
         lowest: dict[str, int] = {}
+        accessed: Accessed = {}
         for part in verified_with(unit, root):
-            rejection, count = _check_root(unit, part, knows, lowest)
+            checker = Checker(Environment(unit, part, knows), limit=limit, accessed=accessed)
+            rejection, count = _check_root(checker, knows, lowest)
             if rejection is not None:
                 return Report(False, rejection, processed + count)
             done = work(unit, part)
@@ -235,8 +246,9 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL) -> Re
     return Report(True, None, processed)
 
 
-def _check_root(unit: Unit, root: Function, knows: Knowledge, lowest: dict[str, int]) -> tuple[Rejection | None, int]:
+def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> tuple[Rejection | None, int]:
     """The rejection of what the kernel verifies by itself; `lowest` gains the stack that its functions use."""
+    unit, root = checker.env.unit, checker.env.root
     if depth(unit, root) is None:
         return Rejection(root.name, None, "the call stack of 8 frames is too deep !"), 0
     if root.untouchable is not None:
@@ -252,7 +264,6 @@ def _check_root(unit: Unit, root: Function, knows: Knowledge, lowest: dict[str, 
         misshapen = shape_problem(function, knows) or insn_problem(function, knows.release)
         if misshapen is not None:
             return Rejection(function.name, *misshapen), 0
-    checker = Checker(Environment(unit, root, knows))
     try:
         trouble = checker.run()
     except RefusedError as refused:
