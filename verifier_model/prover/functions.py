@@ -179,7 +179,8 @@ def _smallest(segment: Segment, failure: Failure) -> tuple[Assignment, str]:
     def differs(state: Assignment) -> bool:
         return first_difference([check], assumptions, state) is not None
 
-    roots = [*assumptions, check.before, check.after]
+    registers = [value.term for value in segment.start.entry.registers]
+    roots = [*assumptions, *registers, check.before, check.after]
     state = smaller(failure.state, roots, differs, segment.limits.shrink_tests)
     difference = first_difference([check], assumptions, state)
     return state, "" if difference is None or failure.check is None else difference.text
