@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from llvm_bridge.elf import R_BPF_64_32, R_BPF_64_64, STT_SECTION, Relocation
 from llvm_bridge.layout import Layout, MisfitError
-from llvm_bridge.object import CodeSection
+from llvm_bridge.object import CodeSection, Opaque, Placed
 from llvm_bridge.references import call_immediate
 from verifier_model.bpf.insn import SLOT_BYTES, Insn, LineRecord, Ref, RefKind, SlotOffset, encode
 from verifier_model.bpf.isa import BY_NAME, Kind
@@ -46,8 +46,23 @@ class Assembler:
         for placed in section.functions:
             if placed.type_record is not None:
                 out.types.append((len(out.data), *placed.type_record))
-            self._function(functions[placed.name], section, out)
+            if placed.opaque is not None:
+                self._opaque(placed, placed.opaque, functions[placed.name], section, out)
+            else:
+                self._function(functions[placed.name], section, out)
         return out
+
+    def _opaque(self, placed: Placed, opaque: Opaque, function: Function, section: CodeSection, out: Assembled) -> None:
+        """The function's bytes as they were, but for what names other places."""
+        start = len(out.data)
+        out.data += self.layout.source.elf.sections[section.index].data[placed.start : placed.start + placed.size]
+        for at, insn in opaque.references:
+            assert insn.ref is not None
+            moved, distance = self._elsewhere(insn, insn.ref, function, section, start + at, out)
+            new = encode(moved, self.layout.source.elf.order, distance)
+            out.data[start + at : start + at + len(new)] = new
+        out.lines += [(start + at, *record) for at, record in opaque.lines]
+        out.cores += [(start + at, *record) for at, record in opaque.cores]
 
     def _function(self, function: Function, section: CodeSection, out: Assembled) -> None:
         first_line = self._first_line(function)
@@ -78,12 +93,8 @@ class Assembler:
         if ref is not None:
             if ref.kind is RefKind.LABEL:
                 insn, distance = self._branch(insn, ref, function, at)
-            elif self._is_near_call(insn, ref, section):
-                distance = SlotOffset((self.layout.places[ref.name].start + ref.addend - at) // SLOT_BYTES - 1)
             else:
-                symbol, insn = self._relocated(insn, ref, function)
-                kind = R_BPF_64_32 if insn.kind is Kind.CALL else R_BPF_64_64
-                out.relocations.append(Relocation(at, symbol, kind))
+                insn, distance = self._elsewhere(insn, ref, function, section, at, out)
         elif "target" in insn.row.uses or insn.row.name == "call_local":
             raise MisfitError(f"{insn.row.name} without a target", function.name)
         if line is not None:
@@ -93,6 +104,19 @@ class Assembler:
             out.data += encode(insn, self.layout.source.elf.order, distance)
         except (struct.error, ValueError):
             raise MisfitError(f"an operand of {insn.row.name} does not fit", function.name) from None
+
+    def _elsewhere(
+        self, insn: Insn, ref: Ref, function: Function, section: CodeSection, at: int, out: Assembled
+    ) -> tuple[Insn, SlotOffset | None]:
+        """The instruction at the new byte `at` whose operand lies outside its function; a relocation if it needs one.
+
+        The distance is that of a call inside the section.
+        """
+        if self._is_near_call(insn, ref, section):
+            return insn, SlotOffset((self.layout.places[ref.name].start + ref.addend - at) // SLOT_BYTES - 1)
+        symbol, insn = self._relocated(insn, ref, function)
+        out.relocations.append(Relocation(at, symbol, R_BPF_64_32 if insn.kind is Kind.CALL else R_BPF_64_64))
+        return insn, None
 
     def _branch(self, insn: Insn, target: Ref, function: Function, at: int) -> tuple[Insn, SlotOffset]:
         place = self.layout.places[function.name]

@@ -93,7 +93,10 @@ def plan(source: Object, functions: Mapping[str, Function], changed: frozenset[s
             if section.frozen is not None:
                 places[placed.name] = NewPlace(index, placed.start, placed.size, {})
                 continue
-            places[placed.name] = _place(functions[placed.name], placed, index, at)
+            if placed.opaque is not None:
+                places[placed.name] = NewPlace(index, at, placed.size, {})
+            else:
+                places[placed.name] = _place(functions[placed.name], placed, index, at)
             at += places[placed.name].size
         sizes[index] = len(source.elf.sections[index].data) if section.frozen is not None else at
     old_labels = {f.name: tuple(block.label for block in f.blocks) for f in source.unit.functions}

@@ -6,13 +6,14 @@ anybody else alike.  Each rule is a function that yields findings; `RULES` is th
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from llvm_bridge import btf_ext
+from llvm_bridge import btf_ext, jump_tables
 from llvm_bridge.core_records import mismatch
 from llvm_bridge.elf import (
     R_BPF_64_32,
@@ -29,20 +30,17 @@ from llvm_bridge.elf import (
     STT_SECTION,
     STV_DEFAULT,
     STV_HIDDEN,
-    Elf,
     ObjectError,
     Relocation,
     data_addend,
     parse,
-    parse_relocations,
 )
+from llvm_bridge.lint_subject import Slot, Subject
 from llvm_bridge.prune import uleb_list
 from llvm_bridge.references import call_target
-from llvm_bridge.slots import slot_at
-from llvm_bridge.type_graph import type_graph
-from verifier_model.bpf.btf import Btf, BtfError
-from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, RawSlot, branch_distance, read_slot
-from verifier_model.bpf.isa import Kind, Row
+from verifier_model.bpf.btf import BtfError
+from verifier_model.bpf.insn import SLOT_BYTES, RawSlot, branch_distance
+from verifier_model.bpf.isa import Kind
 
 # The rule that stands for all others where the object cannot even be read: it hides what else is wrong.
 UNREADABLE: Final = "unreadable"
@@ -63,64 +61,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.detail} [{self.rule}]"
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One decoded instruction of a section: `high` is the second half of a wide load."""
-
-    row: Row
-    raw: RawSlot
-    high: RawSlot | None
-
-
-class Subject:
-    """An object under the lint, with what several rules need, computed once."""
-
-    def __init__(self, elf: Elf) -> None:
-        self.elf = elf
-        self.code = [index for index, section in enumerate(elf.sections) if section.is_code]
-        self.functions: dict[int, list[tuple[int, int, str]]] = {index: [] for index in self.code}
-        for symbol in elf.symbols:
-            if symbol.type == STT_FUNC and symbol.section in self.functions:
-                self.functions[symbol.section].append((symbol.value, symbol.size, symbol.name))
-        for found in self.functions.values():
-            found.sort()
-
-    @cached_property
-    def starts(self) -> dict[int, set[int]]:
-        return {index: {start for start, _, _ in found} for index, found in self.functions.items()}
-
-    @cached_property
-    def relocations(self) -> dict[int, tuple[Relocation, ...]]:
-        tables = self.elf.relocation_sections()
-        return {target: parse_relocations(self.elf, table) for target, table in tables.items()}
-
-    @cached_property
-    def slots(self) -> dict[int, dict[int, Slot | None]]:
-        """Per code section: byte offset -> instruction; None where no row fits (then the slot is taken as one)."""
-        return {index: self._decode(index) for index in self.code}
-
-    def _decode(self, index: int) -> dict[int, Slot | None]:
-        data = self.elf.sections[index].data
-        found: dict[int, Slot | None] = {}
-        at = 0
-        while at + SLOT_BYTES <= len(data):
-            raw, row = slot_at(data, at, self.elf.order)
-            if isinstance(row, str):
-                found[at] = None
-                at += SLOT_BYTES
-                continue
-            high = None
-            if row.slots == 2 and at + 2 * SLOT_BYTES <= len(data):
-                high = read_slot(data, ByteOffset(at + SLOT_BYTES), self.elf.order)
-            found[at] = Slot(row, raw, high)
-            at += row.slots * SLOT_BYTES
-        return found
-
-    @cached_property
-    def graph(self) -> Btf | None:
-        return type_graph(self.elf)
 
 
 def _section_shapes(subject: Subject) -> Iterator[Finding]:
@@ -266,6 +206,33 @@ def _data_relocations(subject: Subject) -> Iterator[Finding]:
                     yield Finding("reloc-target", section.name, f"byte {entry.offset} names no instruction")
 
 
+def _jump_tables(subject: Subject) -> Iterator[Finding]:
+    home = subject.elf.section_index(jump_tables.SECTION)
+    if home is None:
+        return
+    try:
+        sizes = jump_tables.table_sizes(subject.elf)
+    except ObjectError as error:
+        yield Finding("jump-table", jump_tables.SECTION, str(error))
+        return
+    for index in subject.code:
+        starts = [start for start, _, _ in subject.functions[index]]
+        for entry in subject.relocations.get(index, ()):
+            symbol, slot = subject.elf.symbols[entry.symbol], subject.slots[index].get(entry.offset)
+            where = bisect_right(starts, entry.offset) - 1
+            if symbol.section != home or slot is None or where < 0:
+                continue
+            start, size, name = subject.functions[index][where]
+            table = symbol.value + slot.raw.imm
+            if table not in sizes:
+                yield Finding("jump-table", name, f"byte {entry.offset}: no table begins at {table}")
+                continue
+            for _, label in jump_tables.entries(subject.elf, table, sizes[table]):
+                if not start <= label < start + size or label not in subject.slots[index]:
+                    yield Finding("jump-table", name, f"the table at {table} leads to {label}, no instruction of it")
+                    break
+
+
 def _records(subject: Subject) -> Iterator[Finding]:
     index = subject.elf.section_index(".BTF.ext")
     if index is None:
@@ -359,6 +326,7 @@ RULES: Final[tuple[Callable[[Subject], Iterator[Finding]], ...]] = (
     _instructions,
     _code_relocations,
     _data_relocations,
+    _jump_tables,
     _records,
     _address_significance,
 )

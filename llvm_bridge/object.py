@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from llvm_bridge.btf_ext import BtfExt
 from llvm_bridge.elf import Elf, Relocation
-from verifier_model.bpf.insn import RefKind
+from verifier_model.bpf.insn import CoreRecord, Insn, LineRecord, RefKind
 from verifier_model.bpf.unit import Unit
 
 
@@ -21,10 +21,24 @@ class Untouched:
 
 
 @dataclass(frozen=True, slots=True)
+class Opaque:
+    """A function that may move as a whole but not change: what in it depends on where things are.
+
+    Its instructions with a symbolic operand other than a label, and its line and CO-RE records, each by its byte
+    counted from the function's start, ascending.
+    """
+
+    references: tuple[tuple[int, Insn], ...]
+    lines: tuple[tuple[int, LineRecord], ...]
+    cores: tuple[tuple[int, CoreRecord], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """Where a function lies in its section: `start` and `size` in bytes, `symbol` its index in the symbol table.
 
-    `type_record` holds the words of its .BTF.ext function record behind the offset, None without one.
+    `type_record` holds the words of its .BTF.ext function record behind the offset, None without one.  `opaque` is set
+    for a function that has no blocks in the unit and yet may move.
     """
 
     name: str
@@ -32,6 +46,7 @@ class Placed:
     size: int
     symbol: int
     type_record: tuple[int, ...] | None = None
+    opaque: Opaque | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from llvm_bridge.elf import (
 )
 from llvm_bridge.facts_section import without_section
 from llvm_bridge.maps import data_sections, read_maps
-from llvm_bridge.object import CodeSection, Object, Placed, Untouched
+from llvm_bridge.object import CodeSection, Object, Opaque, Placed, Untouched
 from llvm_bridge.records import NO_RECORDS, read_records
 from llvm_bridge.references import code_addend, places, references
 from llvm_bridge.type_graph import type_graph
@@ -216,15 +216,23 @@ def _read_section(
         elif value != elf.sections[section.index].size:
             frozen = frozen or "a symbol lies outside all functions"
     bodies: dict[str, tuple[Block, ...]] = {}
+    opaque: dict[str, Opaque] = {}
     for placed in section.functions:
         try:
             if section.frozen is None:
-                bodies[placed.name] = read_function(placed, around, inside.get(placed.name, ()))
+                found = read_function(placed, around, inside.get(placed.name, ()))
+                if isinstance(found, Opaque):
+                    opaque[placed.name] = found
+                else:
+                    bodies[placed.name] = found
         except ObjectError as error:
             frozen = frozen or str(error)
     if set(types) - {placed.start for placed in section.functions}:
         frozen = frozen or "a .BTF.ext function record is at no function's start"
-    placed_types = tuple(replace(p, type_record=types.get(p.start)) for p in section.functions)
+    marks = {number: mark for number, mark in marks.items() if mark[0] not in opaque}
+    placed_types = tuple(
+        replace(p, type_record=types.get(p.start), opaque=opaque.get(p.name)) for p in section.functions
+    )
     section = replace(section, functions=placed_types, marks=marks, frozen=frozen)
     return section, [_function(elf, section, p, bodies.get(p.name, ()), graph) for p in section.functions]
 
@@ -240,6 +248,8 @@ def _function(elf: Elf, section: CodeSection, placed: Placed, blocks: tuple[Bloc
         if prototype is not None and type_id and graph.types[type_id].linkage == LINKAGE_STATIC:
             is_local = True
     reason = f"section {section.name} stays as it is: {section.frozen}" if section.frozen else None
+    if reason is None and placed.opaque is not None:
+        reason = "it has computed jumps"
     if reason is None and not _ends_well(blocks):
         reason = "control may run off the function's end"
     return Function(
@@ -268,6 +278,11 @@ def _guard_entries(elf: Elf, code: Mapping[int, CodeSection], functions: list[Fu
         for _, insn in function.insns():
             if insn.ref is not None and insn.ref.kind is RefKind.FUNCTION and insn.ref.addend:
                 entered.add(insn.ref.name)
+    for section in code.values():
+        for placed in section.functions if section.frozen is None else ():
+            for _, insn in placed.opaque.references if placed.opaque else ():
+                if insn.ref is not None and insn.ref.kind is RefKind.FUNCTION and insn.ref.addend:
+                    entered.add(insn.ref.name)
     reason = "its inside is referred to from elsewhere"
     return [replace(f, untouchable=f.untouchable or reason) if f.name in entered else f for f in functions]
 

@@ -7,8 +7,9 @@ load keeps it in bytes in its low immediate; a call keeps (addend in slots) - 1 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from llvm_bridge import jump_tables
 from llvm_bridge.elf import (
     R_BPF_64_32,
     R_BPF_64_64,
@@ -47,11 +48,15 @@ def code_addend(elf: Elf, section: int, entry: Relocation) -> int:
 
 @dataclass(frozen=True)
 class References:
-    """What every (section, byte) of one object is called.  `code` must hold the bounds of all functions."""
+    """What every (section, byte) of one object is called.
+
+    `code` must hold the bounds of all functions; `jump_tables` gives sizes in bytes by places in their section.
+    """
 
     elf: Elf
     code: Mapping[int, CodeSection]
     map_starts: Mapping[tuple[int, int], str]
+    jump_tables: Mapping[int, int] = field(default_factory=dict)
 
     def function(self, section: int, target: int, symbol: int, relocation: int) -> Ref:
         """A reference to the function that holds the byte `target`; raises ObjectError when none does."""
@@ -87,6 +92,8 @@ class References:
         if symbol.section in self.code:
             return self.function(symbol.section, target, entry.symbol, entry.type)
         section = self.elf.sections[symbol.section]
+        if section.name == jump_tables.SECTION and target in self.jump_tables:
+            return Ref(RefKind.DATA, section.name, target, entry.symbol, entry.type)
         if not section.is_allocated:
             raise ObjectError(f"a reference into {section.name}")
         if section.name in MAP_SECTIONS:
@@ -99,14 +106,15 @@ class References:
 
 
 def references(elf: Elf, code: Mapping[int, CodeSection]) -> References:
-    return References(elf, code, {place: name for name, place in map_symbols(elf).items()})
+    starts = {place: name for name, place in map_symbols(elf).items()}
+    return References(elf, code, starts, jump_tables.table_sizes(elf))
 
 
 def places(elf: Elf) -> dict[tuple[RefKind, str], tuple[int, int]]:
     """Where maps, data sections and externals lie: (section, byte), section 0 for externals."""
     found: dict[tuple[RefKind, str], tuple[int, int]] = {}
     for index, section in enumerate(elf.sections):
-        if section.is_allocated and not section.is_code:
+        if (section.is_allocated and not section.is_code) or section.name == jump_tables.SECTION:
             found[RefKind.DATA, section.name] = (index, 0)
     for name, place in map_symbols(elf).items():
         found[RefKind.MAP, name] = place

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from llvm_bridge import btf_ext
@@ -29,12 +29,13 @@ from llvm_bridge.elf import (
     serialise,
     with_sections,
 )
+from llvm_bridge.jump_tables import is_table, moved_tables
 from llvm_bridge.layout import Layout, MisfitError, plan
 from llvm_bridge.lint import UNREADABLE, lint
 from llvm_bridge.object import CodeSection, Object, Untouched
 from llvm_bridge.prune import drop_sections
 from llvm_bridge.references import call_immediate, code_addend
-from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, read_slot, write_slot
+from verifier_model.bpf.insn import SLOT_BYTES, ByteOffset, Insn, read_slot, write_slot
 from verifier_model.bpf.unit import Unit
 
 
@@ -99,6 +100,7 @@ def _write(source: Object, unit: Unit, changed: Iterable[str] = (), debug_losses
         elif built[index].relocations:
             raise MisfitError(f"{section.name} needs relocations but has no table of them")
     contents.update(_data_sections(elf, layout))
+    contents.update(moved_tables(elf, _table_moves(layout)))
     contents.update(_records(source, built))
     debug = rewrite(layout, functions) if changed else NOTHING_TO_DO
     if isinstance(debug, str):
@@ -172,6 +174,15 @@ def _data_sections(elf: Elf, layout: Layout) -> dict[int, bytes]:
         if data != section.data:
             new[target] = bytes(data)
     return new
+
+
+def _table_moves(layout: Layout) -> Iterator[tuple[Insn, int]]:
+    """Loads of jump tables, and by how many bytes the function around each has moved."""
+    for section in layout.source.code.values():
+        for placed in section.functions if section.frozen is None else ():
+            for _, insn in placed.opaque.references if placed.opaque is not None else ():
+                if is_table(insn):
+                    yield insn, layout.places[placed.name].start - placed.start
 
 
 def _records(source: Object, built: dict[int, Assembled]) -> dict[int, bytes]:

@@ -25,7 +25,8 @@ from llvm_bridge.elf import (
     serialise,
     with_sections,
 )
-from llvm_bridge.lint import Subject, lint
+from llvm_bridge.lint import lint
+from llvm_bridge.lint_subject import Subject
 from llvm_bridge.prune import uleb_bytes
 from tests.llvm_bridge.objects import compiled, needs
 from verifier_model.bpf import btf

@@ -236,26 +236,6 @@ def test_functions_that_share_their_code_are_frozen() -> None:
     assert len(source.unit.functions) == 2
 
 
-@pytest.mark.needs("ziglang")
-def test_jump_tables_freeze_their_section() -> None:
-    """LLVM 22 at v4: `gotox` through a table of offsets from the section's start, without relocations."""
-    cases = "".join(f"case {n}: value {'+^-'[n % 3]}= {n * n}; return {n * n % 7};" for n in range(40))
-    text = f"""
-    #include <linux/bpf.h>
-    #include <bpf/bpf_helpers.h>
-    int value;
-    SEC("xdp") int before(struct xdp_md *c) {{ return value; }}
-    SEC("xdp") int many(struct xdp_md *c) {{ switch (c->rx_queue_index) {{ {cases} }} return 0; }}
-    SEC("tc") int free_one(struct __sk_buff *s) {{ return s->len + value; }}
-    """
-    source = read(compile_text(text, "ziglang", "bpf", "v4", "-g"))
-    reasons = {f.name: f.untouchable for f in source.unit.functions}
-    assert source.elf.section_index(".jumptables") is not None
-    assert reasons["free_one"] is None
-    assert reasons["many"] is not None
-    assert reasons["before"] is not None
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
