@@ -95,12 +95,16 @@ def _interesting(random: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """The state of a solver's model; what the model leaves open is 0."""
+    """The state of a solver's model; what the model leaves open is as `otherwise` says, or 0."""
 
     model: Model
+    otherwise: Assignment | None = None
 
     def variable(self, term: Term) -> int:
-        return self.model.variables.get(term.id, 0)
+        found = self.model.variables.get(term.id)
+        if found is not None:
+            return found
+        return 0 if self.otherwise is None else self.otherwise.variable(term)
 
     def initial_byte(self, region: Hashable, address: int) -> int:
         return self.model.bytes.get((region, address), 0)

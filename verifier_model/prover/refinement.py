@@ -22,8 +22,9 @@ from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
 from verifier_model.prover.memory import AliasBudget
 from verifier_model.prover.replay import confirms
 from verifier_model.prover.run import Run
+from verifier_model.prover.shrink import smaller
 from verifier_model.prover.simplify import SimplifyingTerms
-from verifier_model.prover.smt_algebra import Query
+from verifier_model.prover.smt_algebra import Query, relevant
 from verifier_model.prover.smtlib_text import script
 from verifier_model.prover.start import describe, value_of
 from verifier_model.prover.terms import Term, Terms
@@ -100,28 +101,48 @@ def _prove(obligation: Obligation, limits: Limits) -> Verdict:
 
 def _decide(problem: Problem, checks: list[Check], limits: Limits) -> Verdict:
     for number in range(limits.samples):
-        verdict = _refuted(problem, checks, Sample(number, limits.seed, problem.entry.bounds))
+        verdict = _refuted(problem, checks, Sample(number, limits.seed, problem.entry.bounds), limits)
         if verdict is not None:
             return verdict
-    answer = _query(problem, checks, limits).solve(limits)
+    query = _query(problem, checks, limits)
+    if limits.cone:
+        narrow = replace(query, assumptions=relevant(query.assumptions, query.goals)).solve(limits)
+        if narrow is None:
+            return Verdict(Status.PROVED, method="solver")
+        if not isinstance(narrow, str):
+            state = ModelState(narrow, Sample(0, limits.seed, problem.entry.bounds))
+            verdict = _refuted(problem, checks, state, limits)
+            if verdict is not None:
+                return verdict
+    answer = query.solve(limits)
     if answer is None:
         return Verdict(Status.PROVED, method="solver")
     if isinstance(answer, str):
         return _unknown(answer)
-    verdict = _refuted(problem, checks, ModelState(answer))
+    verdict = _refuted(problem, checks, ModelState(answer), limits)
     return verdict if verdict is not None else _unknown("model not confirmed by evaluation")
 
 
-def _refuted(problem: Problem, checks: list[Check], state: Assignment) -> Verdict | None:
+def _refuted(problem: Problem, checks: list[Check], state: Assignment, limits: Limits) -> Verdict | None:
     difference = first_difference(checks, problem.assumptions, state)
     if difference is None:
         return None
     if _relates_context_widths(problem):
         return _unknown("context loads of different widths are not related to each other")
     runs = (problem.before, problem.after)
-    if confirms(*runs, state) is False:
+    confirmed = confirms(*runs, state)
+    if confirmed is False:
         return _unknown("model not confirmed by the concrete machine")
-    return Verdict(Status.REFUTED, counterexample=describe(runs, state, difference.text))
+
+    def differs(other: Assignment) -> bool:
+        found = first_difference(checks, problem.assumptions, other)
+        return found is not None and found.check is difference.check and confirms(*runs, other) is confirmed
+
+    registers = [value.term for value in problem.entry.registers]
+    roots = [*problem.assumptions, *registers, *(term for check in checks for term in (check.before, check.after))]
+    small = smaller(state, roots, differs, limits.shrink_tests)
+    shown = first_difference(checks, problem.assumptions, small) or difference
+    return Verdict(Status.REFUTED, counterexample=describe(runs, small, shown.text))
 
 
 def _relates_context_widths(problem: Problem) -> bool:

@@ -1,4 +1,4 @@
-"""Terms in z3: one fresh context per query, so that no earlier proof can change an answer or its cost."""
+"""Terms in z3: a fresh context per proof, so that no earlier proof can change an answer or its cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Query:
     """Is there a state that satisfies all `assumptions` and at least one of `goals` (terms of one bit)?
 
     Initial bytes become variables; two in one region are equal when their addresses are (Ackermann's reduction), so the
-    whole query stays within quantifier-free bit vectors.
+    whole query stays within quantifier-free bit vectors.  Queries about the same `terms` may share a `context` and the
+    z3 terms made in it, `lowered` by node id.
     """
 
     terms: Terms
@@ -34,8 +35,7 @@ class Query:
     goals: list[Term]
     alias_tests: int
     context: z3.Context = field(default_factory=z3.Context)
-    _lowered: dict[int, Any] = field(default_factory=dict)
-    _nodes: list[Term] = field(default_factory=list)
+    lowered: dict[int, Any] = field(default_factory=dict)
 
     def solver(self) -> z3.Solver:
         """A fresh solver that holds the query; raises TooHardError when memory needs too many case distinctions."""
@@ -72,16 +72,14 @@ class Query:
 
     def lower(self, root: Term) -> Any:
         """The z3 term of a node."""
-        if root.id not in self._lowered:
+        if root.id not in self.lowered:
             for term in reachable([root]):
-                if term.id not in self._lowered:
-                    self._lowered[term.id] = self._lower_node(term)
-                    if term.op in ("var", "init"):
-                        self._nodes.append(term)
-        return self._lowered[root.id]
+                if term.id not in self.lowered:
+                    self.lowered[term.id] = self._lower_node(term)
+        return self.lowered[root.id]
 
     def _lower_node(self, term: Term) -> Any:
-        args = [self._lowered[arg.id] for arg in term.args]
+        args = [self.lowered[arg.id] for arg in term.args]
         context = self.context
         if term.op in ("var", "init"):
             return z3.BitVec(f"{term.op}{term.id}", term.width, context)
@@ -124,9 +122,37 @@ class Query:
         def value(term: Term) -> int:
             return int(model.eval(self.lower(term), model_completion=True).as_long())
 
-        variables = {term.id: value(term) for term in self._nodes if term.op == "var"}
-        memory = {(term.data, value(term.args[0])): value(term) for term in self._nodes if term.op == "init"}
+        nodes = reachable([*self.assumptions, *self.goals])
+        variables = {term.id: value(term) for term in nodes if term.op == "var"}
+        memory = {(term.data, value(term.args[0])): value(term) for term in nodes if term.op == "init"}
         return Model(variables, memory)
+
+
+def relevant(assumptions: list[Term], goals: list[Term]) -> list[Term]:
+    """The assumptions that share a variable with the goals, or with an assumption that does: the cone of influence.
+
+    Those that are left out say nothing of the goals, as long as they can be met at all.  All of them if the goals have
+    no variables: then the question is whether the assumptions can be met.
+    """
+    names = [(term, _variables(term)) for term in assumptions]
+    wanted = {name for goal in goals for name in _variables(goal)}
+    if not wanted:
+        return assumptions
+    kept: set[int] = set()
+    grows = True
+    while grows:
+        grows = False
+        for index, (_, variables) in enumerate(names):
+            if index not in kept and not wanted.isdisjoint(variables):
+                kept.add(index)
+                wanted |= variables
+                grows = True
+    return [term for index, (term, _) in enumerate(names) if index in kept]
+
+
+def _variables(root: Term) -> set[Hashable]:
+    """Variables and regions below a node (the bytes of one region depend on each other)."""
+    return {term.data if term.op == "init" else term.id for term in reachable([root]) if term.op in ("var", "init")}
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
