@@ -5,7 +5,7 @@ Without BTF the kernel checks every subprogram inside its callers; so does the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
@@ -32,6 +32,7 @@ from verifier_model.contracts.programs import BY_NUMBER
 from verifier_model.kernel.questions import MapSpec, RawProgram
 
 MAIN: Final = "main"
+_EXIT: Final = 0x95
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +172,9 @@ class _Slot:
 
 def _functions(program: SlotProgram, type_name: str | None, section: str) -> tuple[Function, ...]:
     slots = _decode(program.insns)
-    starts = sorted({0, *_callees(slots)})
+    starts = sorted({0, *(target for _, target in _calls(slots))})
     names = {start: MAIN if start == 0 else f"f{start}" for start in starts}
+    _demand_calls(slots, starts, program.count)
     return tuple(
         Function(
             names[start],
@@ -186,6 +188,22 @@ def _functions(program: SlotProgram, type_name: str | None, section: str) -> tup
     )
 
 
+def _demand_calls(slots: Mapping[int, _Slot], starts: Sequence[int], count: int) -> None:
+    """Raises UndecodableError for a subprogram that no other reaches: the kernel finds it unreachable."""
+    ends = [*starts[1:], count]
+    called = {
+        start: {to for at, to in _calls(slots) if start <= at < end} for start, end in zip(starts, ends, strict=True)
+    }
+    reached, waiting = {0}, [0]
+    while waiting:
+        new = called[waiting.pop()] - reached
+        reached |= new
+        waiting += sorted(new)
+    for start in starts:
+        if start not in reached:
+            raise UndecodableError(f"unreachable insn {start}")
+
+
 def _decode(insns: bytes) -> dict[int, _Slot]:
     found: dict[int, _Slot] = {}
     count, at = len(insns) // SLOT_BYTES, 0
@@ -193,6 +211,8 @@ def _decode(insns: bytes) -> dict[int, _Slot]:
         raise UndecodableError("the program has no instructions")
     while at < count:
         raw = read_slot(insns, ByteOffset(at * SLOT_BYTES), "little")
+        if raw.code == _EXIT:
+            raw = replace(raw, off=0)  # which no kernel looks at
         row = row_of(raw)
         if isinstance(row, str):
             raise UndecodableError(f"insn {at}: {row}")
@@ -210,16 +230,14 @@ def _decode(insns: bytes) -> dict[int, _Slot]:
     return found
 
 
-def _callees(slots: Mapping[int, _Slot]) -> list[int]:
-    """Where functions start: targets of local calls and of callback addresses."""
-    found = []
+def _calls(slots: Mapping[int, _Slot]) -> Iterator[tuple[int, int]]:
+    """Local calls and callback addresses: where, and where the function starts."""
     for at, slot in slots.items():
         if slot.row.name in ("call_local", "lddw_func"):
             target = at + 1 + slot.raw.imm
             if target not in slots:
                 raise UndecodableError(f"insn {at}: invalid function address {target}")
-            found.append(target)
-    return found
+            yield at, target
 
 
 def _blocks(

@@ -224,7 +224,7 @@ def buffer_problem(
             return "helper access to the packet is not allowed"
     if pointer.region is Region.STACK:
         low, high = pointer.off + pointer.value.smin, pointer.off + pointer.value.smax + size
-        if low < -STACK_BYTES or high > 0:
+        if low < -STACK_BYTES or low >= 0 or high > 0:
             return f"invalid indirect access to stack R{reg} off={low} size={size}"
         if is_output and pointer.value.constant is not None:
             return owned_problem(state, pointer, low, high)

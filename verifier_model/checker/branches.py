@@ -60,7 +60,7 @@ def branch(insn: Insn, state: State, taken: bool, knows: Knowledge | None = None
         return _null_check(state, dst, (row.op == "jeq") == taken, knows)
     if src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, src, (row.op == "jeq") == taken, knows)
-    return _packet_check(row.op, state, dst, src, taken)
+    return _packet_check(row.op, state, dst, src, taken, is_kernel=knows is not None)
 
 
 def _numbers(
@@ -123,7 +123,7 @@ def _is_start(pointer: Register) -> bool:
     return pointer.off == 0 and pointer.value.constant == 0
 
 
-def _packet_check(op: str, state: State, dst: Register, src: Register, taken: bool) -> State:
+def _packet_check(op: str, state: State, dst: Register, src: Register, taken: bool, is_kernel: bool) -> State:
     if _is_limit(dst, src):
         table, packet = _PACKET_FIRST, dst
     elif _is_limit(src, dst):
@@ -136,6 +136,9 @@ def _packet_check(op: str, state: State, dst: Register, src: Register, taken: bo
     proved = packet.off + (1 if row[1] else 0)
     # Beyond this the sum could wrap (find_good_pkt_pointers has the same limits).
     if packet.off < 0 or packet.id == 0 or packet.value.smin < 0 or packet.value.umax + packet.off > MAX_PACKET_OFF:
+        return state
+    if is_kernel and packet.off == 0:
+        # "start < end" proves a byte, and the kernel makes nothing of it.
         return state
 
     def change(register: Register) -> Register:

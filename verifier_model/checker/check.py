@@ -117,7 +117,7 @@ class Checker(Explorer):
         return None
 
     def _other_pointer(self, place: Place, at: int, insn: Insn, state: State) -> str | None:
-        """An access is translated once, so all paths must come to it with the same type of pointer (save_aux_ptr_type)."""
+        """An access is translated once: all paths come to it with the same type of pointer (save_aux_ptr_type)."""
         if insn.kind not in MEMORY_KINDS:
             return None
         register = state.regs[insn.src if insn.kind in LOAD_KINDS else insn.dst]
@@ -261,7 +261,7 @@ def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> t
     if handler is not None:
         return Rejection(root.name, None, handler), 0
     for function in followed(unit, root):
-        misshapen = shape_problem(function, knows) or insn_problem(function, knows.release)
+        misshapen = shape_problem(function, knows, unit.types is not None) or insn_problem(function, knows.release)
         if misshapen is not None:
             return Rejection(function.name, *misshapen), 0
     try:

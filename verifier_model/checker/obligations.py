@@ -76,6 +76,8 @@ def call_problem(env: Environment, insn: Insn, state: State) -> str | None:
         return "callback function not static"
     if helper.name == "tail_call" and any(frame.callback for frame in state.callers):
         return "tail_call is not allowed in callbacks"
+    if helper.name == "get_local_storage" and not (state.regs[2].is_scalar and state.regs[2].value.constant == 0):
+        return "get_local_storage() doesn't support non-zero flags"
     return _arguments_problem(env, helper, state) or _reference_problem(helper, state)
 
 

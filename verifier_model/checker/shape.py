@@ -1,7 +1,7 @@
-"""What the kernel asks of a program before it follows paths (check_subprogs, check_cfg, resolve_pseudo_ldimm64).
+"""What the kernel asks of a program before it follows paths (check_subprogs, check_cfg, check_abnormal_return).
 
-Every address and kernel function is known, every function ends in an exit or an unconditional jump, every instruction can be reached, and kernels before 6.7 refuse
-an edge that falls back to where their depth-first search still is.
+Every address and kernel function is known, every function ends in an exit or an unconditional jump, every instruction
+can be reached, and kernels before 6.7 refuse an edge that falls back to where their depth-first search still is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from verifier_model.checker.knowledge import Knowledge
 
 _ENDS: Final = frozenset({Kind.EXIT, Kind.JUMP})
 _THROW: Final = "bpf_throw"
+_TAIL_CALL: Final = 12
 
 
-def shape_problem(function: Function, knows: Knowledge) -> tuple[Point, str] | None:
-    """Where and why the kernel refuses the function's form; None when it does not."""
+def shape_problem(function: Function, knows: Knowledge, has_types: bool = True) -> tuple[Point, str] | None:
+    """Where and why the kernel refuses the function's form; None when it does not.
+
+    `has_types`: the program comes with BTF, as that of every object does that was compiled with it.
+    """
     points = [(point, insn) for point, insn in function.insns()]
     if not points:
         return Point(function.blocks[0].label if function.blocks else "", 0), "the function has no instructions"
@@ -26,6 +30,8 @@ def shape_problem(function: Function, knows: Knowledge) -> tuple[Point, str] | N
         return points[-1][0], "last insn is not an exit or jmp"
     for point, insn in points:
         reason = _unresolved(insn)
+        if function.is_subprogram and not has_types and _returns_abnormally(insn):
+            reason = "tail_call and LD_ABS are not allowed in subprogs without BTF"
         if reason is not None:
             return point, reason
     edges = _edges(function, [insn for _, insn in points])
@@ -47,6 +53,10 @@ def _unresolved(insn: Insn) -> str | None:
     if insn.kind is Kind.LOAD_WIDE and insn.row.name != "lddw_constant":
         return "unrecognized bpf_ld_imm64 insn"
     return "failed to find BTF for kernel function" if insn.row.name == "call_kfunc" else None
+
+
+def _returns_abnormally(insn: Insn) -> bool:
+    return insn.kind is Kind.LEGACY_LOAD or (insn.row.name == "call_helper" and insn.imm == _TAIL_CALL)
 
 
 def _throws(insn: Insn) -> bool:
