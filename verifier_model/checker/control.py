@@ -10,8 +10,9 @@ from typing import Final
 from verifier_model.bpf.insn import FRAME_POINTER, Insn, RefKind
 from verifier_model.bpf.isa import LOAD_KINDS, Kind, Operand
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.checker.callgraph import callee_of
+from verifier_model.checker.callgraph import callee_of, handed_over
 from verifier_model.checker.calls import helper_of
+from verifier_model.checker.iterators import is_next_call
 
 CALLER_SAVED: Final = 0b111111
 _ALL_ARGUMENTS: Final = 0b111110
@@ -23,7 +24,8 @@ class Node:
     """One instruction of a walk.  `index` numbers all functions' instructions through; -1 stands for no node.
 
     `is_stop`: a state may be compared and kept here.  `is_jump`: arriving here is an entry of the jump history.
-    `is_forced`: a state is always kept here.  `live`: bits of the registers that may be read from here on.
+    `is_forced`: a state is always kept here.  `live`: bits of the registers that may be read from here on.  `callee`:
+    the static function that is called; `handed`: the one whose address is taken.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Node:
     following: int = -1
     target: int = -1
     callee: Function | None = None
+    handed: Function | None = None
     is_stop: bool = False
     is_jump: bool = False
     is_forced: bool = False
@@ -93,6 +96,10 @@ def _number(unit: Unit, function: Function, nodes: list[Node]) -> list[Function]
                 if callee is not None and any(block.insns for block in callee.blocks):
                     node.callee = callee
                     found.append(callee)
+            handed = handed_over(unit, insn)
+            if handed is not None and any(block.insns for block in handed.blocks):
+                node.handed = handed
+                found.append(handed)
             nodes.append(node)
     return found
 
@@ -112,6 +119,10 @@ def _mark(nodes: list[Node], entries: dict[str, int], node: Node) -> None:
         node.is_stop = node.is_stop or is_local or is_function_address
         if node.callee is not None:
             _meet(nodes, entries[node.callee.name])
+        if node.handed is not None:
+            _meet(nodes, entries[node.handed.name])
+        if kind is Kind.CALL and is_next_call(insn):
+            node.is_stop = node.is_forced = True
         helper = helper_of(insn) if kind is Kind.CALL else None
         if helper is not None and helper.callback:
             node.is_stop = node.is_jump = node.is_forced = True

@@ -30,7 +30,7 @@ class Step:
     """One instruction that a path went through, since the last kept state; `before` is the one before it.
 
     `depth`: of the frame it ran in, 0 outermost.  `access`: (frame, slot) of a spill or fill.  `linked`: what a branch
-    taught the same range, since all of it held one number.
+    taught the same range, since all of it held one number.  `turn`: it led into a callback, or out of one.
     """
 
     before: Step | None
@@ -38,13 +38,15 @@ class Step:
     depth: int
     access: tuple[int, int] | None = None
     linked: Linked = ()
+    turn: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Kept:
     """A state kept at a stop.  `calls`: indexes of the calls that are open, outermost first.
 
     `branches`: paths through it that have not ended.  `regs` and `slots`: the precise ones, a mask per frame.
+    `loop`: the state at the head of a loop that paths from here came back to.
     """
 
     state: State
@@ -58,6 +60,7 @@ class Kept:
     is_clean: bool = False
     regs: list[int] = field(default_factory=lambda: [0] * MAX_FRAMES)
     slots: list[int] = field(default_factory=lambda: [0] * MAX_FRAMES)
+    loop: Kept | None = None
 
 
 @dataclass(slots=True)
@@ -238,7 +241,10 @@ def _legacy(wanted: Wanted, step: Step) -> bool:
 
 def _call(wanted: Wanted, step: Step) -> bool:
     regs, depth = wanted.regs, step.depth
-    if step.node.callee is None:
+    if step.turn:
+        # What a callback gets comes from whoever calls it.
+        regs[depth + 1] = wanted.slots[depth + 1] = 0
+    elif step.node.callee is None:
         regs[depth] &= ~1
         if depth:
             # After a tail call the caller goes on with a result that comes from elsewhere.
@@ -251,7 +257,9 @@ def _call(wanted: Wanted, step: Step) -> bool:
 
 def _exit(wanted: Wanted, step: Step) -> bool:
     regs, depth = wanted.regs, step.depth
-    if depth and regs[depth - 1] & 1:
+    if step.turn:
+        regs[depth - 1] &= ~(_ARGUMENTS | 1)
+    elif depth and regs[depth - 1] & 1:
         regs[depth - 1] &= ~1
         regs[depth] |= 1
     return True

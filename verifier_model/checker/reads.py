@@ -35,23 +35,25 @@ class StackReads:
 
     def __init__(self, program: Control) -> None:
         self.program = program
-        self._frames: dict[Calls, _Frame] = {}
+        # What runs on its own has no calls above it either, but is another function.
+        self._frames: dict[tuple[Calls, str], _Frame] = {}
 
     def note(self, calls: Calls, index: int, frame: int, read: int, written: int) -> None:
         """One visit of instruction `index` under `calls` read and overwrote these slots of frame `frame`."""
         if frame < len(calls):
             calls, index, written = calls[:frame], calls[frame], 0
-        known = self._frames.get(calls)
+        key = calls, self.program.nodes[index].function.name
+        known = self._frames.get(key)
         if known is None:
-            known = self._frames[calls] = _Frame(self.program, index)
+            known = self._frames[key] = _Frame(self.program, index)
         known.note(index, read, written)
 
     def alive_before(self, calls: Calls, index: int) -> list[int]:
         """Per frame, outermost first, the slots that may be read from instruction `index` on."""
         found = []
         for frame in range(len(calls) + 1):
-            known = self._frames.get(calls[:frame])
             at = calls[frame] if frame < len(calls) else index
+            known = self._frames.get((calls[:frame], self.program.nodes[at].function.name))
             found.append(0 if known is None else known.alive(at))
         return found
 

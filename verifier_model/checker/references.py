@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from verifier_model.checker.environment import UNINIT, each_register
+from verifier_model.checker.environment import each_register
 from verifier_model.domains.registers import Region, Register, Trust
+from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import Held, State
 
 LOCK: Final = "lock"
 RCU: Final = "rcu"
 PREEMPT: Final = "preempt"
+_ANY: Final = Register.scalar(Scalar.top())
 _UNLOCKERS: Final = {LOCK: "bpf_spin_unlock", RCU: "bpf_rcu_read_unlock", PREEMPT: "bpf_preempt_enable"}
 
 
@@ -49,11 +51,11 @@ def owner_of(state: State, register: Register) -> int:
 
 
 def released(state: State, reference: int) -> State:
-    """The object is given back: it is gone, and so are all pointers that came from it."""
+    """The object is given back: it is gone, and of all pointers that came from it mere numbers are left."""
 
     def change(register: Register) -> Register:
         is_gone = register.is_pointer and reference in (register.id, register.owner)
-        return UNINIT if is_gone else register
+        return _ANY if is_gone else register
 
     state = each_register(state, change)
     return replace(state, references=tuple(held for held in state.references if held != reference))

@@ -4,9 +4,8 @@ This repeats the kernel's own walk: falls through first, keeps states where it w
 kept ones where it would, and traces precision back.  The profile is Linux 6.18 for a loader with CAP_PERFMON and
 CAP_BPF; other kernels keep other states, and their numbers differ.  Nothing of this decides acceptance.
 
-Not followed: numbers that differ by a constant in 32 bits, callbacks, open-coded iterators, and what the loader patches
-in.  Values of frozen maps (.rodata) count as unknown, since whoever loads the object may set them: both sides of their
-branches are walked.
+Not followed: numbers that differ by a constant in 32 bits, and what the loader patches in.  Values of frozen maps
+(.rodata) count as unknown, since whoever loads the object may set them: both sides of their branches are walked.
 """
 
 from __future__ import annotations
@@ -18,19 +17,34 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind, Operand
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.branches import branch, operand, packet_sides
+from verifier_model.checker.callbacks import (
+    ASYNCHRONOUS,
+    behind,
+    callback_of,
+    entered,
+    is_callback_call,
+    returned,
+)
+from verifier_model.checker.callgraph import MAX_FRAMES
 from verifier_model.checker.calls import helper_of, without_packet
 from verifier_model.checker.control import CALLER_SAVED, Control, Node, control
 from verifier_model.checker.environment import Environment, each_register, with_reg
 from verifier_model.checker.equivalence import covers, slot_number
+from verifier_model.checker.exceptions import is_throw
 from verifier_model.checker.explore import Place, enter, leave
+from verifier_model.checker.iterators import drained, is_next_call, may_go_on
+from verifier_model.checker.kernel_calls import kfunc_name
+from verifier_model.checker.knowledge import knowledge
 from verifier_model.checker.linked import distance_of, moved_id, teach
 from verifier_model.checker.memory import stack_span
-from verifier_model.checker.precision import Kept, Linked, Step, Wanted, holders, relied_on, trace
+from verifier_model.checker.precision import ALL, Kept, Linked, Step, Wanted, holders, relied_on, trace
 from verifier_model.checker.reads import StackReads, without_dead
 from verifier_model.checker.spills import load, store
 from verifier_model.checker.transfer import step
+from verifier_model.checker.widening import forgotten
 from verifier_model.contracts.calls import call_effects, map_of
 from verifier_model.contracts.helpers import ArgumentKind
+from verifier_model.domains.lattice import includes
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import EMPTY_SLOT, STACK_BYTES, State
@@ -49,11 +63,16 @@ _LOOKUP: Final = 1
 _TAIL_CALL: Final = 12
 _ANY: Final = Register.scalar(Scalar.top())
 _ALL_SLOTS: Final = (1 << 64) - 1
+_KERNEL: Final = knowledge((6, 18, 0))
+_PRECISE: Final = [ALL] * MAX_FRAMES
 
 
 @dataclass(slots=True)
 class Path:
-    """One path under way; `entries` counts the entries of its jump history since `kept`."""
+    """One path under way; `entries` counts the entries of its jump history since `kept`.
+
+    `turns`: how often each frame's helper called back so far, outermost frame first.
+    """
 
     index: int
     state: State
@@ -61,6 +80,7 @@ class Path:
     kept: Kept | None = None
     history: Step | None = None
     entries: int = 0
+    turns: tuple[int, ...] = (0,)
 
 
 def work(unit: Unit, root: Function) -> int | None:
@@ -80,6 +100,8 @@ class Walk:
         self.reads = StackReads(self.program)
         self.kept: dict[tuple[int, tuple[int, ...]], list[Kept]] = {}
         self.waiting: list[Path] = []
+        self.is_lost = False
+        self._own_entries: dict[int, list[State]] = {}
         self.processed = self.jumps = self.kept_processed = self.kept_jumps = 0
 
     def run(self) -> int | None:
@@ -92,7 +114,7 @@ class Walk:
                 if self.processed > WORK_LIMIT:
                     return None
             self._end(path)
-        return self.processed if self.processed <= WORK_LIMIT else None
+        return self.processed if self.processed <= WORK_LIMIT and not self.is_lost else None
 
     def _end(self, path: Path) -> None:
         kept = path.kept
@@ -100,6 +122,8 @@ class Walk:
             kept.branches -= 1
             if kept.branches:
                 return
+            if kept.loop is not None and kept.parent is not None and kept.parent is not kept.loop:
+                kept.parent.loop = kept.parent.loop or kept.loop
             kept = kept.parent
 
     def _advance(self, path: Path) -> bool:
@@ -120,7 +144,7 @@ class Walk:
         if kind is Kind.EXIT:
             return self._exit(path, node)
         if kind is Kind.CALL:
-            return self._call(path, node) if node.callee is None else self._enter(path, node)
+            return self._follow_call(path, node)
         access = None
         self.env.function = node.function
         if kind in MEMORY_KINDS:
@@ -154,11 +178,18 @@ class Walk:
         states = self.kept.setdefault((node.index, path.calls), [])
         self._clean(states, node.index, path.calls)
         live = [self.program.nodes[call].live & ~CALLER_SAVED for call in path.calls] + [node.live]
+        comes_back = self._comes_back(path, node)
         for old in tuple(states):
+            if old.branches and comes_back and covers(old.state, path.state, live, _PRECISE, _PRECISE):
+                old.hits += 1
+                if path.kept is not None and path.kept is not old:
+                    path.kept.loop = path.kept.loop or old
+                trace(relied_on(old, live), path.history, path.kept)
+                return True
             if old.branches:
                 if not is_forced and jumps < LOOP_JUMPS and insns < LOOP_INSNS:
                     keep = False
-            elif covers(old.state, path.state, live, old.regs, old.slots):
+            elif covers(old.state, path.state, live, *self._precise(old)):
                 old.hits += 1
                 trace(relied_on(old, live), path.history, path.kept)
                 return True
@@ -174,6 +205,11 @@ class Walk:
             path.kept, path.history, path.entries = kept, None, 0
         return False
 
+    def _precise(self, old: Kept) -> tuple[list[int], list[int]]:
+        """What counts as precise: everything, as long as the loop around the state is still under way."""
+        is_open = old.loop is not None and old.loop.branches > 0
+        return (_PRECISE, _PRECISE) if is_open else (old.regs, old.slots)
+
     def _clean(self, states: list[Kept], index: int, calls: tuple[int, ...]) -> None:
         """Forget stack slots that nothing reads from here on, in states that are followed to their ends."""
         for old in states:
@@ -188,7 +224,7 @@ class Walk:
             return
         if path.kept is not None:
             path.kept.branches += 1
-        other = Path(to, state, path.calls, path.kept, history, path.entries)
+        other = Path(to, state, path.calls, path.kept, history, path.entries, path.turns)
         self.waiting.append(other)
 
     def _branch(self, path: Path, node: Node) -> bool:
@@ -236,6 +272,8 @@ class Walk:
         return (inside, outside) if is_taken_inside else (outside, inside)
 
     def _exit(self, path: Path, node: Node) -> bool:
+        if path.calls and path.state.callers[0].callback:
+            return self._return_from_callback(path, node)
         if not path.calls:
             program = self.env.program
             if program is not None and program.results is not None and path.state.regs[0].is_scalar:
@@ -243,16 +281,96 @@ class Walk:
             return False
         _, state = leave(path.state)
         back = self.program.nodes[path.calls[-1]].following
+        if state is None:
+            return False
         self._step(path, node, back)
-        path.state, path.calls = state, path.calls[:-1]
+        path.state, path.calls, path.turns = state, path.calls[:-1], path.turns[:-1]
         return back >= 0
+
+    def _return_from_callback(self, path: Path, node: Node) -> bool:
+        """Back to the call, which may call again; numbers that changed and that nothing relied on may be any."""
+        self._want(path, 0)
+        index, calls = path.calls[-1], path.calls[:-1]
+        path.history = Step(path.history, node, len(path.calls), turn=True)
+        state = returned(path.state)
+        previous = _last_visit(path.kept, index, calls)
+        path.state = state if previous is None else forgotten(previous, state)
+        path.index, path.calls, path.turns = index, calls, path.turns[:-1]
+        return True
 
     def _enter(self, path: Path, node: Node) -> bool:
         assert node.callee is not None
         self._step(path, node, self.program.entries[node.callee.name])
         path.state = enter(path.state, Place(node.function.name, node.label, node.at + 1))
-        path.calls = (*path.calls, node.index)
+        path.calls, path.turns = (*path.calls, node.index), (*path.turns, 0)
         return True
+
+    def _follow_call(self, path: Path, node: Node) -> bool:
+        if node.callee is not None:
+            return self._enter(path, node)
+        if is_throw(node.insn):
+            self._want(path, 1)
+            return False
+        self.env.function = node.function
+        if is_callback_call(node.insn):
+            return self._call_back(path, node)
+        return self._iterate(path, node) if is_next_call(node.insn) else self._call(path, node)
+
+    def _comes_back(self, path: Path, node: Node) -> bool:
+        """Is this a call that comes back to itself until nothing changes any more?"""
+        if is_next_call(node.insn):
+            return may_go_on(self.env, kfunc_name(node.insn) or "", path.state)
+        return is_callback_call(node.insn)
+
+    def _call_back(self, path: Path, node: Node) -> bool:
+        function, helper = callback_of(self.env, node.insn, path.state), helper_of(node.insn)
+        if function is None or helper is None or function.name not in self.program.entries:
+            self.is_lost = True
+            return False
+        count = path.state.regs[1]
+        is_loop = helper.name == "loop" and count.is_scalar
+        if is_loop:
+            self._want(path, 1)
+        into = self.program.entries[function.name]
+        if helper.name in ASYNCHRONOUS:
+            if self._is_first(into, entered(self.env, helper, path.state, ("", "", 0))):
+                own = entered(self.env, helper, path.state, ("", "", 0))
+                self.waiting.append(Path(into, replace(own, callers=())))
+        elif not is_loop or path.turns[-1] < count.value.umax:
+            back = (node.function.name, node.label, node.at)
+            if path.kept is not None:
+                path.kept.branches += 1
+            history = Step(path.history, node, len(path.calls), turn=True)
+            turns = (*path.turns[:-1], path.turns[-1] + 1, 0)
+            inside = entered(self.env, helper, path.state, back)
+            calls = (*path.calls, node.index)
+            self.waiting.append(Path(into, inside, calls, path.kept, history, path.entries, turns))
+        path.turns = (*path.turns[:-1], 0)
+        path.state = behind(path.state)
+        self._step(path, node, node.following)
+        return path.index >= 0
+
+    def _is_first(self, into: int, state: State) -> bool:
+        known = self._own_entries.setdefault(into, [])
+        if any(includes(old, state, as_kernel=True) for old in known):
+            return False
+        known.append(state)
+        return True
+
+    def _iterate(self, path: Path, node: Node) -> bool:
+        """Without another element first; the path with one waits."""
+        name = kfunc_name(node.insn) or ""
+        history = Step(path.history, node, len(path.calls))
+        if may_go_on(self.env, name, path.state):
+            more = self._behind_call(node.insn, path.state)
+            above = None if path.kept is None else path.kept.parent
+            previous = _last_visit(above, node.index, path.calls)
+            if previous is not None:
+                more = forgotten(previous, more)
+            self._fork(path, node.following, more, history)
+        path.state = drained(self.env, name, path.state)
+        path.history, path.index = history, node.following
+        return path.index >= 0
 
     def _call(self, path: Path, node: Node) -> bool:
         insn, state = node.insn, path.state
@@ -267,7 +385,7 @@ class Walk:
             if helper.id == _TAIL_CALL and state.regs[3].is_scalar and state.regs[3].value.constant is not None:
                 self._want(path, 3)
             is_present = helper.id == _LOOKUP and self._is_present(path)
-        before, state = state, step(self.env, insn, state)
+        before, state = state, self._behind_call(insn, state)
         if helper is not None and helper.id == _TAIL_CALL:
             # Where it fails, nothing was changed.
             state = State((_ANY, *state.regs[1:6], *before.regs[6:]), before.stack, before.callers, before.references)
@@ -283,6 +401,14 @@ class Walk:
             return self._exit(path, node)
         self._step(path, node, node.following)
         return path.index >= 0
+
+    def _behind_call(self, insn: Insn, state: State) -> State:
+        """Calls leave behind what the kernel believes, which may be more or less than what follows from contracts."""
+        self.env.knows = _KERNEL
+        try:
+            return step(self.env, insn, state)
+        finally:
+            self.env.knows = None
 
     def _is_present(self, path: Path) -> bool:
         """Is the looked up key a constant index that the array certainly has (get_constant_map_key)?"""
@@ -393,6 +519,13 @@ class Walk:
             mask |= 1 << slot_number(off)
         written = mask if not is_read and size == 8 and low & 7 == 0 else 0
         self.reads.note(path.calls, node.index, len(path.calls) - up, mask if is_read else 0, written)
+
+
+def _last_visit(kept: Kept | None, index: int, calls: tuple[int, ...]) -> Kept | None:
+    """The nearest state kept at the same instruction in the same calls on the way to here."""
+    while kept is not None and (kept.index, kept.calls) != (index, calls):
+        kept = kept.parent
+    return kept
 
 
 def _signed(number: int) -> int:
