@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*.cpp)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces bench bench-size bench-engine corpus corpus-report recheck fuzz model-corpus clean
+.PHONY: demo test lint agreement facts-traces bench bench-size bench-engine corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -48,6 +48,9 @@ oracle: .venv/ready-test
 
 availability: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.availability
+
+model-oracle: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.oracle --date $$(date +%F) --write $(MODEL_ORACLE_ARGS)
 
 recheck: .venv/ready-test
 	@$(BIN)/python -m benchmarks.certificates.campaign --date $$(date +%F) $(RECHECK_ARGS)

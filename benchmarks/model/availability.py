@@ -83,13 +83,14 @@ def rows(kernel: Oracle, places: Iterable[Place] = PLACES) -> list[availability.
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=availability.TABLE)
 def main(names: tuple[str, ...], output: Path) -> None:
     """Ask the kernels NAMES (all of the emulator, when none is given) and write the table."""
-    with output.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(availability.COLUMNS)
-        for name in names or SERIES:
-            for row in rows(oracle(name)):
-                writer.writerow(row.words())
-            click.echo(f"{name}: done")
+    lines = [availability.COLUMNS]
+    for name in names or SERIES:
+        lines += [row.words() for row in rows(oracle(name))]
+        click.echo(f"{name}: done")
+    partial = output.with_name(output.name + ".partial")  # others read the table meanwhile
+    with partial.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
+    partial.rename(output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker.kernel_objects import GPL_LICENSES
 from verifier_model.contracts.availability import helpers_anywhere, helpers_everywhere, helpers_of, needs_gpl
 from verifier_model.contracts.helpers import Helper
-from verifier_model.contracts.kernels import Release, known_since
+from verifier_model.contracts.kernels import Release, is_known, known_since
 from verifier_model.contracts.places import place_of
 
 
@@ -58,7 +58,7 @@ def insn_problem(function: Function, release: Release | None) -> tuple[Point, st
     if release is None:
         return None
     for point, insn in function.insns():
-        since = known_since(insn.row)
-        if release < since:
+        if not is_known(insn.row, release):
+            since = known_since(insn.row)
             return point, f"unknown opcode {insn.row.code:02x}: {insn.row.name} came with {since[0]}.{since[1]}"
     return None

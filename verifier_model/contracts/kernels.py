@@ -84,18 +84,29 @@ _BY_KIND: Final = MappingProxyType(
         Kind.STORE_RELEASE: (6, 15, 0),
     }
 )
+_BY_NAME: Final = MappingProxyType({"call_kfunc": (5, 13, 0)})
 _LEVEL_4: Final = (6, 6, 0)
 _ATOMICS: Final = (5, 12, 0)
+# Instructions that a stable series got later, with the oldest point release seen to know them.
+_BACKPORTED: Final = MappingProxyType({("gotol", (6, 1)): 192})
 _PLAIN_ADD: Final = frozenset({"atomic_add_w", "atomic_add_dw"})
 
 
 def known_since(row: Row) -> Release:
     """The first release whose verifier knows the instruction, (5, 10, 0) for everything older."""
+    if row.name in _BY_NAME:
+        return _BY_NAME[row.name]
     if row.kind in _BY_KIND:
         return _BY_KIND[row.kind]
     if row.kind is Kind.ATOMIC and row.name not in _PLAIN_ADD:
         return _ATOMICS
     return _LEVEL_4 if row.level >= 4 else (5, 10, 0)
+
+
+def is_known(row: Row, release: Release) -> bool:
+    """Does the kernel `release` know the instruction?"""
+    backported = _BACKPORTED.get((row.name, release[:2]))
+    return release >= known_since(row) or (backported is not None and release[2] >= backported)
 
 
 class KernelSetError(ValueError):
