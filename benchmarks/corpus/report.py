@@ -119,8 +119,15 @@ def tally(results: Mapping[str, Iterable[Finding]]) -> dict[str, Counter[str]]:
 
 
 def general(word: str) -> str:
-    """The word without names and numbers of one object, so that equal reasons are counted together."""
-    return re.sub(r"'[^']*'", "'...'", re.sub(r"([\[(])\d+([\])])", r"\1N\2", word)).replace("|", "/")
+    """The word without names, numbers, addresses and paths, so that equal reasons are counted together."""
+    for pattern, instead in (
+        (r"([\[(])\d+([\])])", r"\1N\2"),
+        (r"'[^']*'", "'...'"),
+        (r"0x[0-9a-f]{6,}", "0x..."),
+        (r",? /.*", ""),
+    ):
+        word = re.sub(pattern, instead, word)
+    return word.replace("|", "/")
 
 
 def markdown(

@@ -140,6 +140,8 @@ def test_an_examination_that_did_not_end_is_no_answer(cache: Path) -> None:
 def test_reasons_are_counted_without_names_and_numbers() -> None:
     assert report.general("extern 'rx' [52] section: -2") == report.general("extern 'my' [7] section: -2")
     assert report.general("skipping section(19) .bss") == "skipping section(N) .bss"
+    machine = "Cannot select: 0x557ed2f9a960: i64 = AtomicCmpSwap<(s32)> 0x557ed2f9a8f0, /home/someone/progs/x.c:5"
+    assert report.general(machine) == "Cannot select: 0x...: i64 = AtomicCmpSwap<(s32)> 0x..."
     assert report.general("relocation type 4 on jeq_k") != report.general("relocation type 1 on jeq_k")
 
 
