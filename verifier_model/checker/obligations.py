@@ -112,6 +112,8 @@ def exit_problem(env: Environment, state: State) -> str | None:
     result = state.regs[0]
     if state.callers and state.callers[0].callback:
         return exit_held_problem(state) or result_problem(state)
+    if state.callers and env.knows is not None and not env.knows.locked_calls and holding(state, LOCK) is not None:
+        return "bpf_spin_unlock is missing"
     if state.callers:
         return "cannot return stack pointer to the caller" if result.region is Region.STACK else None
     held = exit_held_problem(state)

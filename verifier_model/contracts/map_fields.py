@@ -27,7 +27,8 @@ _STRUCTURES: Final = frozenset(
         "bpf_refcount",
     }
 )
-_POINTER_TAGS: Final = frozenset({"kptr", "kptr_untrusted", "percpu_kptr", "uptr"})
+# "kptr_ref" is what kernels before 6.3 call a pointer that is owned.
+_POINTER_TAGS: Final = frozenset({"kptr", "kptr_ref", "kptr_untrusted", "percpu_kptr", "uptr"})
 _MOST_FIELDS: Final = 256
 _POINTER_BYTES: Final = 8
 
