@@ -37,12 +37,16 @@ char _license[] SEC("license") = "LICENSE";
 
 
 class Program(NamedTuple):
-    """`twin`: what to replace in the text to make the program that the kernel refuses."""
+    """`twin`: what to replace in the text to make the program that the kernel refuses.
+
+    `variable`: a symbol of the kernel's data, which only kernels with CONFIG_KALLSYMS_ALL find.
+    """
 
     name: str
     text: str
     twin: tuple[str, str]
     license: str = "GPL"
+    variable: str = ""
 
 
 TASK = 'SEC("tp_btf/sched_switch") int p(u64 *ctx) { struct task_struct *t = (void *)ctx[1]; '
@@ -138,7 +142,8 @@ PROGRAMS = (
     Program(
         "only what is trusted can be acquired",
         REFERENCES + TASK
-        + "struct task_struct *a = bpf_task_acquire(t->group_leader); if (!a) return 0; bpf_task_release(a); return 0; }",
+        + "struct task_struct *a = bpf_task_acquire(t->group_leader); if (!a) return 0; bpf_task_release(a); "
+        "return 0; }",
         ("group_leader)", "mm)"),
     ),
     Program(
@@ -153,6 +158,42 @@ PROGRAMS = (
         "void bpf_rcu_read_lock(void) KSYM; void bpf_rcu_read_unlock(void) KSYM; "
         'SEC("tc") int p(struct __sk_buff *s) { bpf_rcu_read_lock(); bpf_rcu_read_unlock(); return 0; }',
         ("bpf_rcu_read_unlock(); return", "return"),
+    ),
+    Program(
+        "a configuration value",
+        'extern int LINUX_KERNEL_VERSION __attribute__((section(".kconfig"))); '
+        'SEC("tc") int p(struct __sk_buff *s) { return LINUX_KERNEL_VERSION; }',
+        ("return LINUX", "return ((u64 *)&LINUX_KERNEL_VERSION)[1] + LINUX"),
+    ),
+    Program(
+        "an address in the kernel is a number",
+        "extern const void schedule KSYM; "
+        'SEC("raw_tp/x") int p(u64 *ctx) { u64 x = (u64)&schedule; probe_read_kernel(&x, 8, (void *)x); return x; }',
+        ("return x;", "return *(u64 *)&schedule;"),
+    ),
+    Program(
+        "a variable of another CPU",
+        "struct rq { u32 nr_running; u32 cpu; } CORE; extern const struct rq runqueues KSYM; "
+        "static void *(*per_cpu_ptr)(const void *, u32) = (void *)153; "
+        'SEC("raw_tp/x") int p(u64 *ctx) { struct rq *rq = per_cpu_ptr(&runqueues, 0); if (!rq) return 0; '
+        "return rq->nr_running; }",
+        ("if (!rq) return 0;", ""),
+        variable="runqueues",
+    ),
+    Program(
+        "a variable of every CPU is none before one is chosen",
+        "struct rq { u32 nr_running; u32 cpu; } CORE; extern const struct rq runqueues KSYM; "
+        "static void *(*this_cpu_ptr)(const void *) = (void *)154; "
+        'SEC("raw_tp/x") int p(u64 *ctx) { struct rq *rq = this_cpu_ptr(&runqueues); return rq->nr_running; }',
+        ("this_cpu_ptr(&runqueues)", "(void *)&runqueues"),
+        variable="runqueues",
+    ),
+    Program(
+        "an element that an iterator shows",
+        "struct bpf_iter__bpf_map_elem { struct bpf_iter_meta *meta; void *map; void *key; void *value; } CORE; "
+        'SEC("iter/bpf_map_elem") int p(struct bpf_iter__bpf_map_elem *ctx) { u32 *key = ctx->key; '
+        "u32 *value = ctx->value; if (!key || !value) return 0; *value = *key; return 0; }",
+        ("*value = *key", "*key = *value"),
     ),
     Program(
         "a global function takes numbers",

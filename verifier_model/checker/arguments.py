@@ -7,7 +7,8 @@ from typing import Final
 
 from verifier_model.checker.access import access_problem, bounds_problem, owned_problem, stack_read_problem, type_name
 from verifier_model.checker.environment import Environment
-from verifier_model.checker.kernel_objects import is_assumed, is_at
+from verifier_model.checker.kernel_objects import BUFFER, is_assumed, is_at
+from verifier_model.checker.kernel_objects import buffer_problem as iterated_problem
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
 from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS, takes_helper
@@ -96,6 +97,7 @@ _STRUCTURES: Final = {
     "tcp_send_ack": "tcp_sock",
     "xdp_output": "xdp_buff",
 }
+PER_CPU: Final = frozenset({"per_cpu_ptr", "this_cpu_ptr"})
 _TYPED: Final = frozenset({Trust.TRUSTED, Trust.RCU, Trust.PLAIN})
 ArgumentRule = Callable[[Environment, State, Helper, int], "str | None"]
 
@@ -216,6 +218,8 @@ def buffer_problem(
     `is_output`: it writes all of them and reads none, so they need not be initialised.
     """
     pointer = state.regs[reg]
+    if pointer.object is not None and pointer.object.name == BUFFER and not pointer.nullable:
+        return iterated_problem(reg, pointer, 0, is_store)
     if pointer.region not in _MEMORY or pointer.nullable:
         return f"R{reg} type={type_name(pointer)} expected=fp, pkt, pkt_meta, map_key, map_value, mem"
     if pointer.region in (Region.PACKET, Region.PACKET_META):
@@ -265,6 +269,10 @@ def _socket(env: Environment, state: State, helper: Helper, reg: int) -> str | N
 
 def _object(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
     register = state.regs[reg]
+    if helper.name in PER_CPU:
+        is_per_cpu = register.region is Region.OBJECT and register.object is not None and not register.off
+        is_per_cpu = is_per_cpu and register.object is not None and register.object.trust is Trust.PERCPU
+        return None if is_per_cpu else f"R{reg} type={type_name(register)} expected=percpu_ptr_"
     wanted = _STRUCTURES.get(helper.name)
     if wanted is None:
         return f"R{reg}: the model does not know what bpf_{helper.name} takes"

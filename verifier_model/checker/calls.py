@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from verifier_model.bpf.insn import Insn
+from verifier_model.checker.arguments import PER_CPU
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, each_register
+from verifier_model.checker.externs import on_this_cpu
 from verifier_model.checker.global_calls import after_global_call, global_callee
 from verifier_model.checker.iterators import after_iterator, is_iterator_call
 from verifier_model.checker.kernel_calls import after_kfunc, kfunc_name
@@ -151,6 +153,8 @@ def _result(env: Environment, helper: Helper, state: State) -> Register:
         reg = helper.register_of(ArgumentKind.ALLOC_SIZE)
         size = state.regs[reg].value.constant if reg is not None and state.regs[reg].is_scalar else None
         return replace(fresh, region=Region.MEMORY, size=size if size is not None and size < 1 << 29 else 0)
+    if helper.name in PER_CPU:
+        return on_this_cpu(env, state.regs[1], helper.result_nullable) if env.modest else UNKNOWN
     return replace(fresh, object=helper_object(env, helper.name))
 
 

@@ -15,8 +15,9 @@ from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.bpf.core import FIELD_BYTE_OFFSET, Field, field_of_record
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNKNOWN, Environment
-from verifier_model.checker.kernel_objects import GPL_LICENSES, in_rcu_section, object_pointer
+from verifier_model.checker.kernel_objects import BUFFER, GPL_LICENSES, in_rcu_section, object_pointer
 from verifier_model.checker.memory import context_value, load
+from verifier_model.contracts.attach import BUFFERS
 from verifier_model.contracts.contexts import VIEWS, ContextField, field_of
 from verifier_model.contracts.kernel_types import Step, pointee, pointer_behind, walk
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
@@ -159,6 +160,9 @@ def _typed_value(env: Environment, field: Field, state: State, pointer: Register
 
 def _argument_value(env: Environment, types: Btf, field: Field) -> Register:
     """An argument of a context that the source declares as a structure (struct bpf_iter__task, ...)."""
+    if (field.owner.removeprefix("bpf_iter__"), field.name) in BUFFERS:
+        found = object_pointer(env, ObjectType(BUFFER, 0, Trust.TRUSTED), True)
+        return replace(found, readonly=field.name == "key")
     target = pointee(types, field.type_id)
     if target is None:
         return _ANY

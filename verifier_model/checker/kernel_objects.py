@@ -72,6 +72,9 @@ def helper_object(env: Environment, helper: str) -> ObjectType | None:
     return replace(kind, type_id=types.named(kind.name, Kind.STRUCT))
 
 
+BUFFER: Final = "(buffer)"  # the memory of a map's element that an iterator shows
+
+
 def in_rcu_section(env: Environment, state: State) -> bool:
     """Is the program where RCU keeps objects alive: as a whole when it may not sleep, else between lock and unlock?"""
     return not is_sleepable(env.root) or any(isinstance(held, Held) and held.kind == "rcu" for held in state.references)
@@ -103,6 +106,8 @@ def is_assumed(register: Register) -> bool:
 def object_problem(env: Environment, reg: int, pointer: Register, off: int, size: int, is_store: bool) -> str | None:
     """Why the kernel refuses the access through a pointer to one of its objects; None when it does not."""
     kind = pointer.object
+    if kind is not None and kind.name == BUFFER and not pointer.nullable:
+        return buffer_problem(reg, pointer, off, is_store)
     if kind is None or pointer.nullable:
         return f"R{reg} points to a kernel object of a type that is not known"
     off += pointer.off
@@ -122,6 +127,13 @@ def object_problem(env: Environment, reg: int, pointer: Register, off: int, size
         return f"R{reg} is ptr_{kind.name} invalid negative access: off={off}"
     step = _step(env, kind, off, size)
     return step if isinstance(step, str) else None
+
+
+def buffer_problem(reg: int, pointer: Register, off: int, is_store: bool) -> str | None:
+    """Why an iterator's buffer may not be accessed there (__check_buffer_access)."""
+    if pointer.value.constant != 0 or pointer.off + off < 0:
+        return f"R{reg} invalid buffer access: off={pointer.off + off}"
+    return f"R{reg} cannot write into rdonly_buf" if is_store and pointer.readonly else None
 
 
 def _step(env: Environment, kind: ObjectType, off: int, size: int) -> Step | str:
@@ -145,7 +157,7 @@ def loaded(env: Environment, state: State, pointer: Register, off: int, size: in
     if kind is None or pointer.nullable or pointer.value.constant != 0:
         return unknown
     off += pointer.off
-    if kind.name in VIEWS:
+    if kind.name in VIEWS or kind.name == BUFFER:
         return _SIZED[size]
     step = _step(env, kind, off, size)
     if isinstance(step, str) or env.unit.license not in GPL_LICENSES or off < 0:
@@ -188,8 +200,11 @@ def loaded_argument(env: Environment, off: int, size: int) -> Register:
     """What a load from a context that is an array of arguments gives."""
     found = _argument(env, off, size)
     unknown = _SIZED[size] if size < 4 else UNKNOWN
-    if isinstance(found, str) or found.slot is Slot.BUFFER:
+    if isinstance(found, str) or (found.slot is Slot.BUFFER and not env.modest):
         return unknown
+    if found.slot is Slot.BUFFER:
+        # Keys, which come third, may only be read; how far is asked when the program is attached.
+        return replace(object_pointer(env, ObjectType(BUFFER, 0, Trust.TRUSTED), True), readonly=off <= 2 * _SLOT)
     if found.slot is Slot.NUMBER:
         return _SIZED[size]
     if found.slot is Slot.ASSUMED and (not env.modest or size != _SLOT):

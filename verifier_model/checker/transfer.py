@@ -17,6 +17,7 @@ from verifier_model.checker.branches import operand
 from verifier_model.checker.calls import call
 from verifier_model.checker.core_accesses import core_loaded, is_offset
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, with_reg
+from verifier_model.checker.externs import extern_value
 from verifier_model.checker.memory import is_inside, load, mark, soften, soften_all, stack_span, write
 from verifier_model.checker.numbers import kernel_alu
 from verifier_model.domains.registers import Region, Register
@@ -134,7 +135,7 @@ def _wide_value(env: Environment, insn: Insn) -> Register:
         return Register(Region.DATA, ZERO, ref.addend, base, base, symbol=ref.name, size=size, exact=ref)
     if ref.kind is RefKind.FUNCTION:
         return Register(Region.FUNCTION, ZERO, symbol=ref.name, exact=ref)
-    return UNKNOWN
+    return extern_value(env, ref) if ref.kind is RefKind.EXTERN and env.modest else UNKNOWN
 
 
 def _load(env: Environment, insn: Insn, state: State) -> State:

@@ -87,8 +87,20 @@ _UNTRUSTED_HOOKS: Final = frozenset(
 # Iterators whose arguments are trusted (their ctx_arg_info, 6.12); the others' are plain.  All but the first argument
 # may be NULL.
 _TRUSTED_ITERATORS: Final = frozenset({"tcp", "udp", "cgroup", "task", "bpf_map"})
-_BUFFERS: Final = frozenset(
+BUFFERS: Final = frozenset(
     {("sockmap", "key"), ("bpf_sk_storage_map", "value"), ("bpf_map_elem", "key"), ("bpf_map_elem", "value")}
+)
+
+
+# Names of the kernel functions that stand for hooks and iterators.
+_PREFIXES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "lsm": "bpf_lsm_",
+        "lsm.s": "bpf_lsm_",
+        "lsm_cgroup": "bpf_lsm_",
+        "iter": "bpf_iter_",
+        "iter.s": "bpf_iter_",
+    }
 )
 
 
@@ -129,6 +141,16 @@ def context_arguments(function: Function, kernel: Btf | None) -> tuple[ContextAr
         return str(error)
 
 
+def attach_id(function: Function, kernel: Btf) -> int:
+    """The BTF id by which a program names what it is attached to, 0 for programs that name nothing."""
+    head, name = section_head(function.section), attach_name(function)
+    if head == "tp_btf":
+        return kernel.named(f"btf_trace_{name}", Kind.TYPEDEF)
+    if not head.startswith(("fentry", "fexit", "fmod_ret", "lsm", "iter")):
+        return 0
+    return kernel.function(_PREFIXES.get(head, "") + name) or 0
+
+
 def _target(kernel: Btf, head: str, name: str) -> _Target | str:
     if head == "tp_btf":
         typedef = kernel.named(f"btf_trace_{name}", Kind.TYPEDEF)
@@ -137,9 +159,7 @@ def _target(kernel: Btf, head: str, name: str) -> _Target | str:
         if proto.kind is not Kind.FUNC_PROTO:
             return f"no tracepoint {name} in the kernel's BTF"
         return _Target(tuple(p.name for p in proto.members[1:]), tuple(p.type for p in proto.members[1:]))
-    prefix = {"lsm": "bpf_lsm_", "lsm.s": "bpf_lsm_", "iter": "bpf_iter_", "iter.s": "bpf_iter_"}
-    prefix["lsm_cgroup"] = "bpf_lsm_"
-    function = kernel.function(prefix.get(head, "") + name)
+    function = kernel.function(_PREFIXES.get(head, "") + name)
     proto = kernel.types[kernel.types[function].type] if function else Type(Kind.VOID)
     if proto.kind is not Kind.FUNC_PROTO:
         return f"no function {name} in the kernel's BTF"
@@ -161,7 +181,7 @@ def _argument(kernel: Btf, head: str, name: str, at: int, parameter: str, type_i
     if head.startswith("lsm"):
         trust = Trust.PLAIN if name in _UNTRUSTED_HOOKS else Trust.TRUSTED
     if head.startswith("iter"):
-        if (name, parameter) in _BUFFERS:
+        if (name, parameter) in BUFFERS:
             return ContextArgument(Slot.BUFFER, nullable=True)
         trust = Trust.TRUSTED if at == 0 or name in _TRUSTED_ITERATORS else Trust.PLAIN
         nullable = nullable or at > 0

@@ -91,7 +91,8 @@ class LoadOptions:
     `largest_array` cuts arrays down, so that they are quick to fill and read.
     `data`: initial contents of internal maps (".rodata", ".data", ".bss"), by section; shorter contents keep the rest.
     `rewrite`: (program name, relocated instructions) -> instructions, called just before PROG_LOAD; where they change,
-    function and line records are left out, which suits programs without callbacks only.
+    function and line records are left out, which suits programs without callbacks only.  `attach`: for these the
+    expected attach type and the BTF id of the kernel's function, by program, as libbpf would otherwise find them.
     """
 
     only: frozenset[str] | None = None
@@ -99,6 +100,7 @@ class LoadOptions:
     largest_array: int | None = None
     data: Mapping[str, bytes] = field(default_factory=dict)
     rewrite: Callable[[str, bytes], bytes] | None = None
+    attach: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class _OpenOptions(ctypes.Structure):
@@ -308,6 +310,8 @@ def _section_handlers(data: bytes, options: LoadOptions) -> Iterator[None]:
         buffer = ctypes.create_string_buffer(new, len(new))
         kept.append(buffer)
         fields = ctypes.cast(load, ctypes.POINTER(_ProgLoadOptions)).contents
+        if name in options.attach:
+            fields.expected_attach_type, fields.attach_btf_id = options.attach[name]
         fields.func_info_cnt = fields.line_info_cnt = 0
         fields.func_info = fields.line_info = None
         return int(library.bpf_program__set_insns(program, buffer, len(new) // 8))
