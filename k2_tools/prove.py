@@ -20,6 +20,7 @@ def prove(first: Path, second: Path) -> None:
 
     Status 0: everything is proved. 1: something is refuted. 3: nothing is, but something stays unknown.
     """
+    from k2_tools.side_by_side import side_by_side
     from k2_tools.validation import validate
     from llvm_bridge.object import Object, Untouched
     from llvm_bridge.reader import read_object
@@ -39,6 +40,8 @@ def prove(first: Path, second: Path) -> None:
         found = verdict.counterexample
         detail = verdict.method or verdict.reason or (found.difference if found is not None else "")
         click.echo(f"{what}: {verdict.status.value}: {detail}")
+        for line in side_by_side(found) if found is not None else ():
+            click.echo(f"    {line}")
     told = f"{counts[Status.PROVED]} proved, {counts[Status.REFUTED]} refuted, {counts[Status.UNKNOWN]} unknown"
     click.echo(told)
     sys.exit(REFUTED if counts[Status.REFUTED] else SOME_UNKNOWN if counts[Status.UNKNOWN] else ALL_PROVED)

@@ -103,6 +103,9 @@ class FunctionObligation:
     cuts: tuple[CutPoint, ...] = ()
 
 
+Shown = tuple[str, int | None]  # an instruction, and the number that it set or stored; 1 for a branch that is taken
+
+
 class Status(Enum):
     PROVED = "PROVED"
     REFUTED = "REFUTED"
@@ -115,13 +118,14 @@ class Counterexample:
 
     `registers[i]` is the 64-bit start value of ri; `memory` maps addresses to byte values, in the same address space;
     `call_results` lists the r0 values that successive calls returned.  `difference` names the first observable that
-    differs, with both programs' values.
+    differs, with both programs' values.  `steps`: what either program ran, where that is known.
     """
 
     registers: tuple[int, ...]
     memory: tuple[tuple[int, int], ...]
     call_results: tuple[int, ...]
     difference: str
+    steps: tuple[tuple[Shown, ...], tuple[Shown, ...]] = ((), ())
 
 
 @dataclass(frozen=True, slots=True)

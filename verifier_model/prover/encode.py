@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from verifier_model.bpf.evaluate import alu_result, branch_taken, endian_result, immediate, loaded, stored
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.isa import Kind, Operand
+from verifier_model.bpf.isa import STORE_KINDS, Kind, Operand
 from verifier_model.contracts.programs import PROGRAM_TYPES
 from verifier_model.domains.registers import Region, Register
 from verifier_model.prover import events as ev
@@ -35,10 +35,20 @@ def advance(run: Run, insns: tuple[Insn, ...]) -> None:
             raise TooHardError("control leaves the window before its end")
         if must_keep(insn):
             keep(run, insn)
-            continue
-        if insn.ref is not None and insn.kind not in _WITH_REFERENCE:
+        elif insn.ref is not None and insn.kind not in _WITH_REFERENCE:
             raise TooHardError(f"the loader patches an operand of {insn.row.name}")
-        _STEPS[insn.kind](run, insn)
+        else:
+            _STEPS[insn.kind](run, insn)
+        run.history.append((insn, _outcome(run, insn)))
+
+
+def _outcome(run: Run, insn: Insn) -> Term | None:
+    """What a reader wants to see of the instruction: the register that it set, the value it stored, the way it went."""
+    if insn.kind in _SET_NOTHING:
+        return None if insn.kind is Kind.ATOMIC else run.terms.trunc(insn.row.width, _operand_of_store(run, insn))
+    if run.control is not None:
+        return run.control.taken if insn.kind is Kind.BRANCH else None
+    return run.registers[0 if insn.kind in (Kind.CALL, Kind.LEGACY_LOAD) else insn.dst].term
 
 
 def _operand(run: Run, insn: Insn) -> Term:
@@ -196,6 +206,7 @@ def _exit(run: Run, insn: Insn) -> None:
 
 
 _ANYWHERE = 1 << 32
+_SET_NOTHING = STORE_KINDS | {Kind.ATOMIC}
 _WITH_REFERENCE = frozenset({Kind.LOAD_WIDE, Kind.CALL, Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO})
 _STEPS: dict[Kind, Callable[[Run, Insn], None]] = {
     Kind.ALU: _alu,

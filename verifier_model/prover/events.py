@@ -58,6 +58,11 @@ class Event:
     arguments: tuple[Value, ...] = ()
     is_kept: bool = False
 
+    @property
+    def is_of_unknown_origin(self) -> bool:
+        """Is it an access that may be to private memory, which then nobody would see?"""
+        return self.is_kept and any(operand.name == "address" for operand in self.operands)
+
 
 class Check(NamedTuple):
     """Two terms that must be equal in every state."""

@@ -162,7 +162,9 @@ def _verdict(segment: Segment, failure: Failure, is_reachable: bool) -> Verdict:
         return _unknown(f"not implied by what is believed at {segment.labels[0]}: {text}")
     runs = (failure.meeting.before.run, failure.meeting.after.run)
     mismatch = failure.meeting.after.mismatch
-    if any(event.is_kept for run in runs for event in run.events) or (mismatch is not None and mismatch.is_kept):
+    if any(event.is_of_unknown_origin for run in runs for event in run.events) or (
+        mismatch is not None and mismatch.is_kept
+    ):
         return _unknown(text)
     state, found = _smallest(segment, failure)
     text = f"{found or failure.text} (along {trail(failure.meeting)})"

@@ -142,7 +142,7 @@ def _refuted(problem: Problem, checks: list[Check], state: Assignment, limits: L
     roots = [*problem.assumptions, *registers, *(term for check in checks for term in (check.before, check.after))]
     small = smaller(state, roots, differs, limits.shrink_tests)
     shown = first_difference(checks, problem.assumptions, small) or difference
-    return Verdict(Status.REFUTED, counterexample=describe(runs, small, shown.text))
+    return Verdict(Status.REFUTED, counterexample=describe(runs, small, shown.text, limits.shrink_tests > 0))
 
 
 def _relates_context_widths(problem: Problem) -> bool:

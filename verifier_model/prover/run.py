@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from verifier_model.bpf.insn import Insn
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import STACK_BYTES, State
 from verifier_model.prover import events as ev
@@ -56,6 +57,7 @@ class Run:
     stack_epoch: int = 0
     known: State | None = None
     control: Control | None = None
+    history: list[tuple[Insn, Term | None]] = field(default_factory=list)
 
     @property
     def terms(self) -> Terms:
@@ -88,6 +90,7 @@ class Run:
         other.memory = {key: region.copy() for key, region in self.memory.items()}
         other.spills, other.known_bytes, other.touched = dict(self.spills), list(self.known_bytes), list(self.touched)
         other.context_loads, other.context_words = set(self.context_loads), list(self.context_words)
+        other.history = list(self.history)
         return other
 
     def finish(self) -> None:

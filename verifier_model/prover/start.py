@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from verifier_model.bpf.asm import print_insn
 from verifier_model.prover import events as ev
 from verifier_model.prover.counterexample import Assignment
 from verifier_model.prover.entry import WORD
@@ -9,7 +10,7 @@ from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.memory import cut
 from verifier_model.prover.run import Run
 from verifier_model.prover.terms import Term, mask
-from verifier_model.verdict import Counterexample
+from verifier_model.verdict import Counterexample, Shown
 
 Runs = tuple[Run, Run]
 
@@ -49,7 +50,7 @@ def context_words(runs: Runs, state: Assignment) -> dict[tuple[int, int], int] |
     return words
 
 
-def describe(runs: Runs, state: Assignment, difference: str) -> Counterexample:
+def describe(runs: Runs, state: Assignment, difference: str, with_steps: bool = True) -> Counterexample:
     """The counterexample in the form of test inputs; of shared memory the first value read at each address."""
     before = runs[0]
     terms, order = before.terms, before.obligation.unit.byte_order
@@ -72,4 +73,11 @@ def describe(runs: Runs, state: Assignment, difference: str) -> Counterexample:
         tuple(sorted(memory.items())),
         tuple(state.variable(terms.var(("result", number), WORD)) for number in calls),
         difference,
+        (_steps(runs[0], state), _steps(runs[1], state)) if with_steps else ((), ()),
     )
+
+
+def _steps(run: Run, state: Assignment) -> tuple[Shown, ...]:
+    """Every instruction of the run with what it set, stored or decided in this state."""
+    values = evaluate([term for _, term in run.history if term is not None], state.variable, state.initial_byte)
+    return tuple((print_insn(insn), None if term is None else values[term.id]) for insn, term in run.history)
