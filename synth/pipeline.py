@@ -24,8 +24,7 @@ from verifier_model.bpf.asm import print_function, print_insn
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker import Report, check
-from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
-from verifier_model.checker.per_kernel import weakest_acceptance
+from verifier_model.checker.per_kernel import Guard, guards
 from verifier_model.contracts.kernels import Profile, kernels, knowing
 from verifier_model.facts import Facts, analyse
 
@@ -68,9 +67,8 @@ class Run:
     steps: list[Step] = field(default_factory=list)
     banned: set[tuple[str, tuple[Insn, ...], tuple[Insn, ...]]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
-    most_processed: int = 0
     kept_reason: str = ""
-    knows: Knowledge = EVERY_KERNEL
+    guards: tuple[Guard, ...] = ()
 
     def __post_init__(self) -> None:
         self.current = self.original
@@ -96,11 +94,10 @@ class Run:
             return "skipped by the user"
         if not self.settings.active_tiers:
             return "every tier is switched off"
-        found = weakest_acceptance(self.unit, self.original, self._kernels())
+        found = guards(self.unit, self.original, self._kernels())
         if isinstance(found, Report):
             return f"the model does not accept clang's own code: {found.rejection}"
-        self.knows, report = found
-        self.most_processed = report.processed
+        self.guards = found
         return ""
 
     def _kernels(self) -> tuple[Profile, ...]:
@@ -183,9 +180,10 @@ class Run:
 
     def _is_acceptable(self, function: Function) -> bool:
         unit = self.unit.with_function(function)
-        report = check(unit, function, self.knows)
-        if report.rejection is not None or report.processed > self.most_processed:
-            return False
+        for guard in self.guards:
+            report = check(unit, function, guard.knows)
+            if report.rejection is not None or report.processed > guard.processed:
+                return False
         return self.gate is None or self.gate(unit) is None
 
     def _ban(self, rewrite: Rewrite) -> None:
@@ -224,6 +222,7 @@ class Run:
             dict(sorted(self.door.refusals.items())),
             print_function(self.original),
             print_function(self.current),
+            dict(sorted(self.door.unknowns.items())),
         )
 
 

@@ -150,8 +150,8 @@ def summary(kernel: Oracle, found: Sequence[Comparison], seed: int) -> list[str]
         f"### Linux {kernel.release}",
         "",
         f"{len(found)} distinct programs of {objects} objects (seed {seed}): the kernel accepts {words['accepted']}, "
-        f"its verifier refuses {words['refused']}, and {words['not asked']} it cannot be asked about (modules, hooks and "
-        f"maps that are not there).  Accepted by the model and refused by the kernel: {len(wrong)}.",
+        f"its verifier refuses {words['refused']}, and {words['not asked']} it cannot be asked about (modules, hooks, "
+        f"maps not there).  Accepted by the model and refused by the kernel: {len(wrong)}.",
         "",
         *table(found),
         "",

@@ -6,7 +6,7 @@ import pytest
 
 from verifier_model.bpf.asm import parse_function, parse_insns
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.checker.per_kernel import check_kernels, weakest_acceptance
+from verifier_model.checker.per_kernel import check_kernels, guards
 from verifier_model.contracts.availability import (
     asked_series,
     helpers_anywhere,
@@ -15,7 +15,7 @@ from verifier_model.contracts.availability import (
     needs_gpl,
 )
 from verifier_model.contracts.helpers import BY_NAME as HELPER
-from verifier_model.contracts.kernels import PROFILES, KernelSetError, Profile, kernels, known_since, knowing
+from verifier_model.contracts.kernels import PROFILES, KernelSetError, Profile, kernels, knowing, known_since
 from verifier_model.contracts.places import BY_NAME as PLACE
 from verifier_model.contracts.places import place_of
 
@@ -122,11 +122,35 @@ def test_each_kernel_accepts_by_itself(
     reports = check_kernels(unit, function, PROFILES)
     accepted = [profile.release for profile, report in reports.items() if report.accepted]
     assert accepted == [profile.release for profile in PROFILES if first is not None and profile.release >= first]
-    weakest = weakest_acceptance(unit, function, PROFILES)
-    assert isinstance(weakest, tuple) == (first is not None)
+    assert isinstance(guards(unit, function, PROFILES), tuple) == (first is not None)
 
 
 def test_what_is_not_modelled_is_refused() -> None:
     function = program(LOOP_FREE)
     report = check_kernels(Unit((function,)), function, kernels("6.1.192+unprivileged"))
     assert [one.accepted for one in report.values()] == [False]
+
+
+PACKET = """
+    r2 = *(u32 *)(r1 +0)
+    r3 = *(u32 *)(r1 +4)
+    r4 = r2
+    r4 += 8
+    r0 = 0
+    if r4 > r3 goto out
+    r0 = *(u32 *)(r2 +{off})
+out:
+    exit
+"""
+
+
+@pytest.mark.parametrize(("off", "strict"), [(0, False), (2, True)])
+def test_strict_alignment_counts_from_the_ip_header(off: int, strict: bool) -> None:
+    function = program(PACKET.format(off=off))
+    unit = Unit((function,))
+    loose, aligned = kernels("6.1.192"), kernels("6.1.192+strict")
+    assert check_kernels(unit, function, loose)[loose[0]].accepted
+    assert check_kernels(unit, function, aligned)[aligned[0]].accepted is strict
+    found = guards(unit, function, loose + aligned)
+    assert isinstance(found, tuple)
+    assert len(found) == 1 + strict, "each alignment is guarded by itself"

@@ -31,6 +31,7 @@ _NAMES: Final = {
     Region.OWNED: "owned",
     Region.UNKNOWN: "unknown",
 }
+_IP_ALIGN: Final = 2  # packets start so that the IP header behind the Ethernet header is aligned
 _NO_ATOMICS: Final = frozenset({Region.CTX, Region.PACKET, Region.PACKET_META, Region.OBJECT})
 
 
@@ -51,6 +52,10 @@ def access_problem(
     if is_atomic and (pointer.off + off | pointer.value.bits_value | pointer.value.bits_mask) % size:
         # Atomics are aligned on every architecture (strict_alignment_once).
         return f"misaligned access off {pointer.off}+{off} size {size}"
+    if env.knows is not None and env.knows.strict_alignment:
+        shift = _IP_ALIGN if pointer.region in (Region.PACKET, Region.PACKET_META) else 0
+        if (shift + pointer.off + off + pointer.value.bits_value | pointer.value.bits_mask) % size:
+            return f"misaligned {type_name(pointer)} access off {pointer.off}+{off} size {size}"
     return rule(env, state, reg, off, size, is_store)
 
 

@@ -27,6 +27,7 @@ class Knowledge:
     `locked_calls`: static subprograms may be called while a spin lock is held.
     `reads_keep_stack`: what a helper only reads of the stack stays known.
     `release`: the kernel itself, for what it has and others lack (`allowance`); None: what some kernel has.
+    `strict_alignment`: the other way round: memory is read and written aligned only (check_ptr_alignment).
     """
 
     linked_narrow_moves: bool = False
@@ -38,6 +39,7 @@ class Knowledge:
     locked_calls: bool = False
     reads_keep_stack: bool = False
     release: Release | None = None
+    strict_alignment: bool = False
 
 
 # What all kernels from 5.10 on have in common: whoever is accepted with it is accepted by each.
@@ -58,13 +60,13 @@ _STABLE: Final[dict[tuple[int, int], tuple[tuple[str, int], ...]]] = {
     (5, 15): (("store_immediate", 120),),
     (6, 1): (("store_immediate", 36),),
 }
-_NAMES: Final = frozenset(field.name for field in fields(Knowledge)) - {"release"}
+_NAMES: Final = frozenset(field.name for field in fields(Knowledge)) - {"release", "strict_alignment"}
 assert {name for name, _ in _SINCE} == _NAMES
 
 
-def knowledge(release: Release) -> Knowledge:
+def knowledge(release: Release, strict_alignment: bool = False) -> Knowledge:
     """What the kernel `release` (as 6.1.36) works out."""
     names = [name for name, since in _SINCE if release >= since]
     names += [name for name, point in _STABLE.get(release[:2], ()) if release[2] >= point]
     features: dict[str, Any] = dict.fromkeys(names, True)
-    return Knowledge(release=release, **features)
+    return Knowledge(release=release, strict_alignment=strict_alignment, **features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Unit
@@ -19,41 +19,53 @@ _UNMODELLED = "what programs without privileges may do is not modelled"
 
 def check_kernels(unit: Unit, function: Function, profiles: Sequence[Profile]) -> dict[Profile, Report]:
     """The report of each kernel, in the order given.  Kernels that cannot differ here are asked once."""
-    found: dict[Profile, Report] = {}
     known: dict[Knowledge, Report] = {}
-    for profile in profiles:
-        if not profile.privileged:
-            found[profile] = Report(False, Rejection(function.name, None, _UNMODELLED), 0)
-            continue
-        knows = knowledge(profile.release)
-        # The release itself matters only where something is missing from it: all others share one exploration.
-        shared = knows if _lacks(unit, function, profile) else replace(knows, release=None)
-        if shared not in known:
-            known[shared] = check(unit, function, shared)
-        found[profile] = known[shared]
-    return found
+    return {profile: _checked(unit, function, profile, known)[1] for profile in profiles}
 
 
-def weakest_acceptance(
-    unit: Unit, function: Function, profiles: Sequence[Profile]
-) -> tuple[Knowledge, Report] | Report:
-    """The verifier that works out least of those that accept the function, with its report; the last refusal otherwise.
+def _checked(
+    unit: Unit, function: Function, profile: Profile, known: dict[Knowledge, Report]
+) -> tuple[Knowledge, Report]:
+    """What the profile's verifier works out, and its report, from `known` where that has been explored before."""
+    knows = knowledge(profile.release, profile.strict_alignment)
+    if not profile.privileged:
+        return knows, Report(False, Rejection(function.name, None, _UNMODELLED), 0)
+    # The release itself matters only where something is missing from it: all others share one exploration.
+    if not _lacks(unit, function, profile):
+        knows = replace(knows, release=None)
+    if knows not in known:
+        known[knows] = check(unit, function, knows)
+    return knows, known[knows]
 
-    A verifier that works out more accepts whatever one that works out less does, so a function changed under it is
-    fine for the others, too, as long as it needs no other helper and no newer instruction.
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A verifier that accepts a function, and how many instructions it processes for that."""
+
+    knows: Knowledge
+    processed: int
+
+
+def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
+    """Those by whose word the acceptance of the others is kept, too; the last refusal when no profile accepts.
+
+    A verifier that works out more accepts whatever one that works out less does.  So among the profiles with equal
+    alignment the first to accept stands for all that accept, as long as a changed function needs no other helper and no
+    newer instruction.
     """
-    report = Report(False, Rejection(function.name, None, "no kernel is named"), 0)
-    tried: list[Knowledge] = []
-    for profile in sorted(profiles):
-        knows = knowledge(profile.release)
-        shared = knows if _lacks(unit, function, profile) else replace(knows, release=None)
-        if not profile.privileged or shared in tried:
-            continue
-        tried.append(shared)
-        report = check(unit, function, shared)
-        if report.accepted:
-            return shared, report
-    return report
+    found: list[Guard] = []
+    refusal = Report(False, Rejection(function.name, None, "no kernel is named"), 0)
+    tried: dict[Knowledge, Report] = {}
+    for strict in (False, True):
+        for profile in sorted(profiles):
+            if profile.strict_alignment is not strict:
+                continue
+            knows, report = _checked(unit, function, profile, tried)
+            if report.accepted:
+                found.append(Guard(knows, report.processed))
+                break
+            refusal = report
+    return tuple(found) or refusal
 
 
 def _lacks(unit: Unit, function: Function, profile: Profile) -> bool:

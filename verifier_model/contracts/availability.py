@@ -92,9 +92,9 @@ def helpers_of(series: tuple[int, int], place: Place) -> frozenset[int] | None:
 
 def _helpers_at(rows: dict[str, Row], place: Place) -> frozenset[int] | None:
     row = rows.get(place.name)
-    if row is None and place.name.endswith(".s"):
-        # These kernels have nothing that a sleepable probe could be attached to: what the place gives to others.
-        row = rows.get(place.name.removesuffix(".s"))
+    if row is None:
+        # These kernels have nothing there that a probe could be attached to: what the place gives to others.
+        row = rows.get(place.name.partition("/")[0].removesuffix(".s"))
     return row.helpers if row is not None and row.loadable else None
 
 
