@@ -5,7 +5,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*.cpp)
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces bench bench-size bench-engine corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
+.PHONY: demo test lint agreement facts-traces fool-prover bench bench-size bench-engine corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -39,6 +39,9 @@ model-corpus: .venv/ready-test
 agreement: .venv/ready-test
 	@$(BIN)/python -m benchmarks.agreement.operands --date $$(date +%F) $(OPERANDS_ARGS)
 	@$(BIN)/python -m benchmarks.agreement.programs --date $$(date +%F) $(PROGRAMS_ARGS)
+
+fool-prover: .venv/ready-test
+	@$(BIN)/python -m benchmarks.agreement.fool --date $$(date +%F) $(FOOL_ARGS)
 
 facts-traces: .venv/ready-test
 	@$(BIN)/python -m benchmarks.agreement.traces --date $$(date +%F) $(TRACES_ARGS)

@@ -14,7 +14,6 @@ from benchmarks.agreement.random_programs import ARRAY, FLOW_BYTES, HASH, KEYS, 
 from benchmarks.agreement.stepper import Step, Stepper
 from benchmarks.agreement.term_machine import TermMachine
 from benchmarks.agreement.world import (
-    ARENA_BYTES,
     CONTEXT,
     FRAMES,
     MAP_HELPERS,
@@ -99,7 +98,7 @@ def on_kernel(loaded: LoadedObject, given: Input) -> Output:
 def on_native(compiled: Native, world: World, given: Input, arena: Arena) -> Output:
     """Compiled code; `arena` is reused between runs, every byte of it is set anew."""
     memory = ArenaMemory(arena)
-    arena.unmap(0, ARENA_BYTES)
+    arena.clear()
     arena.map(CONTEXT, _context(), writable=False)
     arena.map(PACKET, given.packet)
     arena.map(_STACK_BOTTOM, bytes(FRAMES * FRAME_BYTES))

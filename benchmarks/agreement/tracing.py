@@ -141,7 +141,7 @@ class Tracer:
             self.unit, PACKET_HELPERS, kind=self.kind, data=start, end=end, meta=meta, state=given.state
         )
         self.world.tokens, self.moves = tokens, [(0, start, end, meta)]
-        arena.unmap(0, ARENA_BYTES)
+        arena.clear()
         arena.map(PACKET, given.packet)
         arena.map(STACK_TOP - FRAMES * FRAME_BYTES, random.Random(given.state[0]).randbytes(FRAMES * FRAME_BYTES))
         arena.map(

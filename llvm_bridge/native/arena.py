@@ -21,17 +21,25 @@ class Arena:
         self._bytes = bytearray(size + _PAD)
         self._rights = bytearray(size + _PAD)
         # The views keep the arrays from being moved or resized while native code holds their addresses.
+        self._mapped: list[tuple[int, int]] = []
         self._views = [(ctypes.c_char * len(array)).from_buffer(array) for array in (self._bytes, self._rights)]
         self.host, self.rights = (ctypes.addressof(view) for view in self._views)
 
     def map(self, address: int, content: bytes, writable: bool = True) -> None:
         """Put `content` at an address and allow access to it."""
         end = self._end(address, len(content))
+        self._mapped.append((address, end))
         self._bytes[address:end] = content
         self._rights[address:end] = bytes([READABLE | WRITABLE if writable else READABLE]) * len(content)
 
     def unmap(self, address: int, size: int) -> None:
         self._rights[address : self._end(address, size)] = bytes(size)
+
+    def clear(self) -> None:
+        """Unmap everything."""
+        for address, end in self._mapped:
+            self._rights[address:end] = bytes(end - address)
+        self._mapped.clear()
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes as they are, mapped or not."""

@@ -59,9 +59,15 @@ class Runtime:
         return function, ir.IRBuilder(function.append_basic_block("entry"))
 
     def _guard(self, builder: Any, state: State, width: int, address: Any, right: int, place: Any) -> None:
-        """Leave the function with a fault unless every byte has the right; goes on in a new block."""
+        """Leave the function with a fault unless every byte has the right; goes on in a new block.
+
+        Behind a fault (or once the trace is full) it does nothing at all.
+        """
         function, kind = builder.function, ir.IntType(width)
-        inside, allowed, fault = (function.append_basic_block(name) for name in ("inside", "allowed", "fault"))
+        names = ("running", "inside", "allowed", "fault", "nothing")
+        running, inside, allowed, fault, nothing = (function.append_basic_block(name) for name in names)
+        builder.cbranch(self._is_running(builder, state), running, nothing)
+        builder.position_at_end(running)
         last = builder.sub(state.load(Word.SIZE), word(width // 8))
         builder.cbranch(builder.icmp_unsigned("<=", address, last), inside, fault)
         builder.position_at_end(inside)
@@ -70,11 +76,16 @@ class Runtime:
         builder.cbranch(builder.icmp_unsigned("==", builder.and_(rights, wanted), wanted), allowed, fault)
         builder.position_at_end(fault)
         state.stop(Stop.FAULT, place)
+        builder.branch(nothing)
+        builder.position_at_end(nothing)
         if function.function_type.return_type == ir.VoidType():
             builder.ret_void()
         else:
             builder.ret(ir.Constant(kind, 0))
         builder.position_at_end(allowed)
+
+    def _is_running(self, builder: Any, state: State) -> Any:
+        return builder.icmp_unsigned("==", state.load(Word.STOP), word(Stop.EXIT))
 
     def _swapped(self, builder: Any, width: int, value: Any) -> Any:
         return builder.bswap(value) if self.swaps and width > 8 else value
@@ -104,7 +115,13 @@ class Runtime:
         function, builder = self._function("sample", ir.VoidType(), [I64] * (1 + REGISTER_COUNT))
         pointer, place, *registers = function.args
         state = State(builder, pointer)
-        full, room = (function.append_basic_block(name) for name in ("full", "room"))
+        running, full, room, nothing = (
+            function.append_basic_block(name) for name in ("running", "full", "room", "not")
+        )
+        builder.cbranch(self._is_running(builder, state), running, nothing)
+        builder.position_at_end(nothing)
+        builder.ret_void()
+        builder.position_at_end(running)
         lowest = builder.sub(registers[-1], word(FRAME_BYTES))
         size = builder.sub(state.load(Word.STACK_TOP), lowest)
         here = state.load(Word.TRACE)

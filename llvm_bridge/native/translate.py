@@ -60,6 +60,7 @@ class _Translation:
         self.by_label = {block.label: self.blocks[at] for at, block in enumerate(function.blocks)}
         self.leave = self.function.append_basic_block("leave")
         self.place = word(len(module.places))
+        self.is_unsettled = False
 
     def run(self) -> None:
         given = dict(zip(_ARGUMENTS, self.function.args[1:], strict=True))
@@ -75,6 +76,7 @@ class _Translation:
             for index, insn in enumerate(block.insns):
                 self._insn(insn, Point(block.label, index), following[at + 1])
             if not self.builder.block.is_terminated:
+                self._settle()
                 self.builder.branch(following[at + 1])
         self.builder.position_at_end(fell_off)
         self.state.stop(Stop.END, word(0))
@@ -103,7 +105,17 @@ class _Translation:
         self.builder.branch(self.leave)
         self.builder.position_at_end(goes_on)
 
+    def _settle(self) -> None:
+        """Leave if an access of this block has failed.
+
+        Until somebody looks, accesses behind a fault do nothing, so one look at the block's end or before a call is
+        enough.
+        """
+        if self.is_unsettled:
+            self._leave_if_stopped()
+
     def _leave_if_stopped(self) -> None:
+        self.is_unsettled = False
         goes_on = self.function.append_basic_block()
         stopped = self.builder.icmp_unsigned("!=", self.state.load(Word.STOP), word(Stop.EXIT))
         self.builder.cbranch(stopped, self.leave, goes_on)
@@ -115,13 +127,15 @@ class _Translation:
         if self.module.is_traced:
             values = [self.get(number) for number in range(REGISTER_COUNT)]
             self.builder.call(self.module.runtime.sample, [self.state.pointer, self.place, *values])
-            self._leave_if_stopped()
+            self.is_unsettled = True
         if insn.kind is Kind.EXIT:
             self.builder.branch(self.leave)
         elif insn.kind is Kind.BRANCH:
+            self._settle()
             taken = evaluate.branch_taken(self.alg, insn.row, self.get(insn.dst), self._operand(insn))
             self.builder.cbranch(taken, self._target(insn), following)
         elif insn.kind is Kind.JUMP:
+            self._settle()
             self.builder.branch(self._target(insn))
         elif insn.kind is not Kind.MAY_GOTO:  # the budget of `may_goto` outlasts the executor's
             _TRANSLATIONS.get(insn.kind, _Translation._unmodelled)(self, insn)
@@ -151,12 +165,12 @@ class _Translation:
 
     def _read(self, width: int, address: Any) -> Any:
         value = self.builder.call(self.module.runtime.reads[width], [self.state.pointer, address, self.place])
-        self._leave_if_stopped()
+        self.is_unsettled = True
         return value
 
     def _write(self, width: int, address: Any, value: Any) -> None:
         self.builder.call(self.module.runtime.writes[width], [self.state.pointer, address, value, self.place])
-        self._leave_if_stopped()
+        self.is_unsettled = True
 
     def _load(self, insn: Insn) -> None:
         value = self._read(insn.row.width, self.builder.add(self.get(insn.src), word(insn.off)))
@@ -175,6 +189,7 @@ class _Translation:
             self.put(destination, self.alg.zext(64, old))
 
     def _call(self, insn: Insn) -> None:
+        self._settle()
         callee = None
         if insn.ref is not None and insn.ref.kind is RefKind.FUNCTION:
             callee = self.module.functions.get(insn.ref.name)
@@ -197,12 +212,14 @@ class _Translation:
         return self.builder.call(callback, [self.place])
 
     def _legacy_load(self, insn: Insn) -> None:
+        self._settle()
         self.put(0, self._call_callback())
         for number in range(1, 6):
             self.put(number, word(POISON))
         self._leave_if_stopped()
 
     def _unmodelled(self, insn: Insn) -> None:
+        self._settle()
         self.state.stop(Stop.UNMODELLED, self.place)
         self._leave_if_stopped()
 

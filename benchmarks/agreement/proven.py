@@ -1,0 +1,94 @@
+"""Rewrites that the prover has accepted: whatever the door let in while examples and corpus objects were optimised."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+
+from benchmarks.agreement.subjects import KINDS, corpus_objects, example_objects
+from benchmarks.packages import cache_folder
+from llvm_bridge.object import Untouched
+from llvm_bridge.reader import read_object
+from processes import ChildFailed, in_child
+from synth.door import Answer, Door
+from synth.pipeline import Run
+from synth.settings import Settings
+from verifier_model.bpf.asm import print_insn
+from verifier_model.bpf.unit import Unit
+from verifier_model.verdict import Obligation
+
+_SECONDS = 120
+_LARGEST = 400  # slots of a function; larger ones say the same for longer
+_PER_OBJECT = 60
+
+
+class RecordingDoor(Door):
+    """A door that remembers what it let in."""
+
+    def __init__(self, unit: Unit, settings: Settings) -> None:
+        super().__init__(unit, settings)
+        self.proved: list[Obligation] = []
+
+    def _decide(self, obligation: Obligation) -> Answer:
+        answer = super()._decide(obligation)
+        if answer.is_accepted and obligation.before != obligation.after:
+            self.proved.append(obligation)
+        return answer
+
+
+def proved_in(data: bytes, settings: Settings) -> list[Obligation]:
+    """What the door accepts while the programs of one object are optimised."""
+    source = read_object(data)
+    if isinstance(source, Untouched):
+        return []
+    found: list[Obligation] = []
+    unit = source.unit
+    for function in unit.functions:
+        if function.slots > _LARGEST or not (function.program_type in KINDS or function.is_subprogram):
+            continue
+        door = RecordingDoor(unit, settings)
+        run = Run(unit, settings, function, door, None, 0)
+        run.optimise()
+        found += door.proved
+        unit = unit.with_function(run.current)
+    return found
+
+
+def key(obligation: Obligation) -> tuple[object, ...]:
+    """Equal for rewrites that are the same question."""
+    text = [print_insn(insn) for insn in (*obligation.before, *obligation.after)]
+    stack = tuple(obligation.entry.stack.items())
+    return (*text, len(obligation.before), obligation.entry.regs, stack, obligation.demand, obligation.unit.byte_order)
+
+
+def collect(wanted: int, seed: int) -> list[Obligation]:
+    """Different proved rewrites, at least `wanted` where there are so many; remembered on disk by these arguments."""
+    path = cache_folder() / "agreement" / f"proved-{seed}-{wanted}.pickle"
+    if path.exists():
+        loaded: list[Obligation] = pickle.loads(path.read_bytes())
+        return loaded
+    found, seen = list[Obligation](), set[tuple[object, ...]]()
+    for data, settings in _objects(seed):
+        fresh = {name: one for one in _proved_apart(data, settings) if (name := key(one)) not in seen}
+        seen |= fresh.keys()
+        found += list(fresh.values())[:_PER_OBJECT]
+        if len(found) >= wanted:
+            break
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(found))
+    return found
+
+
+def _objects(seed: int) -> Iterator[tuple[bytes, Settings]]:
+    """The examples with a searching tier as well, the corpus with passes alone, which is faster."""
+    yield from ((data, Settings(tiers=("passes", "enumerate"))) for _, data in example_objects())
+    yield from ((data, Settings(tiers=("passes",))) for _, data in corpus_objects(seed))
+
+
+def _proved_apart(data: bytes, settings: Settings) -> list[Obligation]:
+    """In a process of its own: an object may take too long, or more memory than it should."""
+    try:
+        proved: list[Obligation] = pickle.loads(in_child(lambda: pickle.dumps(proved_in(data, settings)), _SECONDS))
+    except ChildFailed:
+        return []
+    return proved
