@@ -108,4 +108,5 @@ def reasons(record: Record) -> RenderableType:
         told = {**function.verdicts, **function.refusals}
         if told:
             lines.append(f"{function.name}: " + ", ".join(f"{count} {what}" for what, count in told.items()))
+        lines += [f"{function.name}: {count} times unknown: {why}" for why, count in function.unknowns.items()]
     return Group(*(Text(line, style="dim") for line in lines))

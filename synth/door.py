@@ -21,7 +21,7 @@ from verifier_model.domains.registers import Register
 from verifier_model.domains.state import State
 from verifier_model.facts import Facts
 from verifier_model.prover import Limits, prove
-from verifier_model.verdict import Obligation, Verdict
+from verifier_model.verdict import Obligation, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Door:
         self.settings = settings
         self.prices = prices or cost.table()
         self.verdicts: Counter[str] = Counter()
+        self.unknowns: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._asked: dict[Key, Answer] = {}
 
@@ -68,6 +69,8 @@ class Door:
             return self._refuse(f"unsafe: {danger}")
         verdict = prove(obligation, FOR_SEARCH)
         self.verdicts[verdict.status.value] += 1
+        if verdict.status is Status.UNKNOWN:
+            self.unknowns[verdict.reason] += 1
         return Answer(verdict)
 
     def _refuse(self, refusal: str) -> Answer:

@@ -34,8 +34,8 @@ class FunctionRecord:
     """One function: slots, estimated latency (picoseconds, one pass over every instruction), what changed it.
 
     `kept_reason` says why nothing in it may change or did, "" when it was open to rewriting.  `verdicts` counts the
-    prover's answers by status, `refusals` the proposals turned down for another reason.  `text_before` and
-    `text_after` are the whole function in the kernel's syntax.
+    prover's answers by status, `unknowns` the UNKNOWN ones among them by reason, `refusals` the proposals turned down
+    for another reason.  `text_before` and `text_after` are the whole function in the kernel's syntax.
     """
 
     name: str
@@ -50,6 +50,7 @@ class FunctionRecord:
     refusals: Mapping[str, int] = field(default_factory=dict)
     text_before: str = ""
     text_after: str = ""
+    unknowns: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[str, ...]:
