@@ -21,7 +21,7 @@ from typing import Final
 import click
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.corpus.jobs import SERIES, Job, Material, compilers, jobs, material, objects_folder
+from benchmarks.corpus.jobs import SERIES, Job, Material, command_of, jobs, material, newest_jobs, objects_folder
 from benchmarks.packages import cache_folder
 from benchmarks.provenance import first_line
 
@@ -105,16 +105,22 @@ def run(chosen: Sequence[Job]) -> None:
             progress.update(task, advance=1, description=job.key)
 
 
-def write_manifest(everything: Sequence[Job], materials: Sequence[Material]) -> dict[str, object]:
-    """What is there, what is not and why, and what everything was made from."""
+def _tried(sampled: Sequence[Job]) -> list[Job]:
     failed = known_failures()
+    return [job for job in sampled if job.output.exists() or job.key in failed]
+
+
+def write_manifest(whole: Sequence[Job], sampled: Sequence[Job], materials: Sequence[Material]) -> dict[str, object]:
+    """What is there, what is not and why, and what everything was made from; `sampled` are jobs beside the whole."""
+    failed = known_failures()
+    everything = [*whole, *sampled]
     compiled = [job.key for job in everything if job.output.exists()]
     reasons = {job.key: failed[job.key] for job in everything if job.key in failed}
     manifest: dict[str, object] = {
         "sources": {one.tree.package: one.tree.version for one in materials},
         "types": {one.tree.series: one.types.origin for one in materials},
         "kernel headers": {one.tree.series: one.headers_origin for one in materials},
-        "compilers": {name: first_line([name, "--version"]) for name in compilers().values()},
+        "compilers": {name: first_line([*command_of(name), "--version"]) for name in _used(everything)},
         "jobs": len(everything),
         "compiled": compiled,
         "failed": reasons,
@@ -124,20 +130,28 @@ def write_manifest(everything: Sequence[Job], materials: Sequence[Material]) -> 
     return manifest
 
 
+def _used(everything: Sequence[Job]) -> list[str]:
+    """The compilers of the jobs, by their place in the keys."""
+    return sorted({job.key.split("/")[2] for job in everything})
+
+
 @click.command()
 @click.option("--sample", default=0, help="compile only so many objects, drawn at random (0: all)")
 @click.option("--seed", default=1, help="start of the random draw")
+@click.option("--newest", default=0, help="beside them, so many objects by LLVM 22 (the package ziglang), at random")
 @click.option("--series", multiple=True, type=click.Choice(SERIES), help="kernel series (default: all)")
-def main(sample: int, seed: int, series: tuple[str, ...]) -> None:
+def main(sample: int, seed: int, newest: int, series: tuple[str, ...]) -> None:
     """Download, unpack, compile, keep the manifest."""
     objects_folder().mkdir(parents=True, exist_ok=True)
     materials = [material(name) for name in series or SERIES]
     everything = jobs(materials)
     chosen = select(everything, sample, seed)
+    if newest:
+        chosen += select(newest_jobs(materials), newest, seed)
     try:
         run(chosen)
     finally:
-        write_manifest(everything, materials)
+        write_manifest(everything, _tried(newest_jobs(materials)), materials)
     failed = known_failures()
     reasons = Counter(failed[job.key] for job in chosen if job.key in failed)
     present = sum(job.output.exists() for job in chosen)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from benchmarks.corpus.vmlinux import TypesHeader, types_header
 from benchmarks.kernel_tree import KernelTree, kernel_tree, system_headers
 from benchmarks.packages import PackageError, cache_folder, newest_package, unpack_deb
+from llvm_bridge.toolchain import CompilerMissing, find_compiler
 
 SERIES: Final = ("6.1", "6.12")
 # -mcpu levels by LLVM major: v4 came with LLVM 18.
 LEVELS: Final = {14: ("v1", "v2", "v3"), 16: ("v1", "v2", "v3"), 19: ("v1", "v2", "v3", "v4")}
+# LLVM 22, from the ziglang wheel: a sample of the sources alone.
+NEWEST: Final = "ziglang"
+NEWEST_LEVELS: Final = ("v1", "v2", "v3", "v4")
 WARNINGS: Final = ("-w",)
 
 
@@ -73,9 +78,33 @@ def jobs(materials: Iterable[Material]) -> list[Job]:
     ]
 
 
+def newest_jobs(materials: Iterable[Material]) -> list[Job]:
+    """What a sample of LLVM 22's objects is drawn from: sources that need no more than a clang; none without it."""
+    if not command_of(NEWEST):
+        return []
+    return [
+        recipe(one, f"{one.tree.series}/{kind}/{NEWEST}/{level}/", NEWEST, level, source)
+        for one in materials
+        for level in NEWEST_LEVELS
+        for kind, folder, pattern, recipe in _RECIPES[:2]
+        for source in sorted((one.tree.folder / folder).glob(pattern))
+    ]
+
+
+@cache
+def command_of(compiler: str) -> tuple[str, ...]:
+    """How to call a compiler of the corpus; empty for a wheel that is not installed."""
+    if compiler != NEWEST:
+        return (compiler,)
+    try:
+        return tuple(find_compiler(["k2-clang"], {"PATH": ""})[0])
+    except CompilerMissing:
+        return ()
+
+
 def _compile(compiler: str, level: str, source: Path, options: Sequence[str]) -> tuple[str, ...]:
     target = ("-target", "bpf", f"-mcpu={level}", "-O2", "-g", *WARNINGS)
-    return (compiler, *target, *options, *system_headers(), "-c", str(source), "-o", "{out}")
+    return (*command_of(compiler), *target, *options, *system_headers(), "-c", str(source), "-o", "{out}")
 
 
 def _selftest(one: Material, start: str, compiler: str, level: str, source: Path) -> Job:
