@@ -105,6 +105,11 @@ PLACES: Final[tuple[Place, ...]] = (
     _place("lsm", "lsm", 27, hook="file_open"),
     _place("lsm.s", "lsm", 27, hook="file_open", sleeps=True),
     _place("lsm_cgroup", "lsm", 43, hook="socket_bind"),
+    # Hooks with helpers of their own: socket options where the socket is (un)locked, paths where there is one.
+    _place("lsm_cgroup/socket_post_create", "lsm", 43, hook="socket_post_create"),
+    _place("lsm_cgroup/inet_csk_clone", "lsm", 43, hook="inet_csk_clone"),
+    _place("fentry/filp_close", "tracing", 24, hook="filp_close"),
+    _place("fentry/security_inode_getattr", "tracing", 24, hook="security_inode_getattr"),
     # Which structure of operations it is shows later: what the poorest member known may use.
     _place("struct_ops", "struct_ops", 0, "struct_ops struct_ops.s", hook="struct tcp_congestion_ops.release"),
     _place("sk_lookup", "sk_lookup", 36),
