@@ -18,8 +18,12 @@ from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from object_stage import optimise_bytes, write_certificate
 from synth.certificate import MANIFEST
+from synth.pipeline import optimise
 from synth.settings import Settings
 from verifier_model.prover.second_solver import Bounds
+
+
+LOADED = (optimise,)  # before any process is forked: all objects meet the same code
 
 
 @dataclass(slots=True)
