@@ -3,9 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*.cpp)
+C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces fool-prover bench bench-size bench-engine corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
+.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -17,15 +18,21 @@ lint: .venv/ready-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES) $(C_FILES)
 
-bench: bench-size bench-engine
+bench: bench-size bench-engine bench-prover
 
 bench-size: .venv/ready-test
 	@$(BIN)/python -m benchmarks.size --date $$(date +%F)
 
 bench-engine: .venv/ready-test
 	@$(BIN)/python -m benchmarks.bench_engine
+
+bench-prover: .venv/ready-test
+	@$(BIN)/python -m benchmarks.bench_prover --date $$(date +%F) $(PROVER_ARGS)
+
+prover-campaign: .venv/ready-test
+	@$(BIN)/python -m tests.prover.function_campaign 1000 $(CAMPAIGN_SEED)
 
 corpus: .venv/ready-test
 	@$(BIN)/python -m benchmarks.corpus.build $(CORPUS_ARGS)
