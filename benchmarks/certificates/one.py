@@ -22,7 +22,6 @@ from synth.pipeline import optimise
 from synth.settings import Settings
 from verifier_model.prover.second_solver import Bounds
 
-
 LOADED = (optimise,)  # before any process is forked: all objects meet the same code
 
 
