@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.packages import PackageError, source_tree
+from verifier_model.kernel.packages import PackageError, source_tree
 
 PARTS: Final = (
     "samples/bpf",

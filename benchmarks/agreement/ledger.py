@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from benchmarks.packages import cache_folder
 from benchmarks.provenance import first_line
+from verifier_model.kernel.packages import cache_folder
 
 ROOT: Final = Path(__file__).parents[2]
 T = TypeVar("T")

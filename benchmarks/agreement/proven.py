@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Iterator
 
 from benchmarks.agreement.subjects import KINDS, corpus_objects, example_objects
-from benchmarks.packages import cache_folder
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
@@ -15,6 +14,7 @@ from synth.pipeline import Run
 from synth.settings import Settings
 from verifier_model.bpf.asm import print_insn
 from verifier_model.bpf.unit import Unit
+from verifier_model.kernel.packages import cache_folder
 from verifier_model.verdict import Obligation
 
 _SECONDS = 120

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.agreement.random_programs import random_unit
-from benchmarks.packages import cache_folder
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from verifier_model.bpf.unit import Unit
+from verifier_model.kernel.packages import cache_folder
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 KINDS: Final = frozenset({"xdp", "sched_cls", "sched_act", "socket_filter", "cgroup_skb"})

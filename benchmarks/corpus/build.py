@@ -22,8 +22,8 @@ import click
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.corpus.jobs import SERIES, Job, Material, command_of, jobs, material, newest_jobs, objects_folder
-from benchmarks.packages import cache_folder
 from benchmarks.provenance import first_line
+from verifier_model.kernel.packages import cache_folder
 
 COMPILE_SECONDS: Final = 120
 WORKERS: Final = 2

@@ -11,8 +11,8 @@ from typing import Final
 
 from benchmarks.corpus.vmlinux import TypesHeader, types_header
 from benchmarks.kernel_tree import KernelTree, kernel_tree, system_headers
-from benchmarks.packages import PackageError, cache_folder, newest_package, unpack_deb
 from llvm_bridge.toolchain import CompilerMissing, find_compiler
+from verifier_model.kernel.packages import PackageError, cache_folder, newest_package, unpack_deb
 
 SERIES: Final = ("6.1", "6.12")
 # -mcpu levels by LLVM major: v4 came with LLVM 18.

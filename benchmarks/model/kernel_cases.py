@@ -20,7 +20,7 @@ from typing import Final
 from benchmarks.kernel_tree import kernel_tree
 from benchmarks.model.fixed_maps import MAPS
 from benchmarks.model.slots import SlotProgram
-from benchmarks.packages import cache_folder
+from verifier_model.kernel.packages import cache_folder
 
 SERIES: Final = "6.1"
 _HARNESS: Final = Path(__file__).with_name("dump_cases.c")

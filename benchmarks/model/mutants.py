@@ -30,13 +30,13 @@ from benchmarks.model.mutation import minimised, mutant
 from benchmarks.model.raw_kernel import NoMapError, RawKernel
 from benchmarks.model.slots import MAIN, SlotProgram, attach_of, of_raw, unit_of
 from benchmarks.model.verdicts import running_knowledge
-from benchmarks.packages import cache_folder
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from verifier_model.bpf.insn import SLOT_BYTES
 from verifier_model.checker import check
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.kernel.assembling import Unloadable, raw_program
+from verifier_model.kernel.packages import cache_folder
 
 SHARD: Final = 2000
 SHARE_OF_OTHERS: Final = 0.1  # of the mutants that the model refuses, so many are asked about

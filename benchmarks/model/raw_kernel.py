@@ -19,7 +19,7 @@ from verifier_model.kernel.syscall import Command, address, attribute, bpf, byte
 _WIDE, _MAP_SOURCES = 0x18, (1, 2)
 _LOG_BYTES: Final = 1 << 20
 # Errors that say nothing about the program.
-_NO_VERDICT: Final = frozenset({errno.EFAULT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_NO_VERDICT: Final = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.packages import cache_folder
 from processes import ChildFailed, in_child
 from verifier_model.checker.knowledge import Knowledge, knowledge
 from verifier_model.kernel.gate import KernelWord, ask_kernel
+from verifier_model.kernel.packages import cache_folder
 
 LOAD_SECONDS: Final = 120
 _LOG_LINES: Final = 6
