@@ -32,10 +32,10 @@ from benchmarks.corpus.build import manifest_path
 from benchmarks.corpus.examine import OK, Finding, examine
 from benchmarks.corpus.jobs import compilers, objects_folder
 from benchmarks.kernel_word import ROOT
-from benchmarks.packages import cache_folder
 from benchmarks.provenance import provenance, replace_section
 from processes import ChildFailed, in_child
 from verifier_model.kernel.libbpf import is_available
+from verifier_model.kernel.packages import cache_folder
 
 DOCUMENT: Final = ROOT / "docs" / "corpus.md"
 OBJECT_SECONDS: Final = 300
@@ -122,7 +122,7 @@ def general(word: str) -> str:
     """The word without names, numbers, addresses and paths, so that equal reasons are counted together."""
     for pattern, instead in (
         (r"([\[(])\d+([\])])", r"\1N\2"),
-        (r"'[^']*'", "'...'"),
+        (r"(?<!\w)'[^']*'", "'...'"),
         (r"0x[0-9a-f]{6,}", "0x..."),
         (r",? /.*", ""),
     ):
