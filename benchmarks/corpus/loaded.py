@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,21 +43,28 @@ class Fate:
 
 
 def fates(data: bytes, programs: tuple[str, ...]) -> tuple[Fate, ...]:
-    """What happens to each main program: loaded with all others, alone where that fails; empty when none is there."""
+    """What happens to each main program: loaded with all others; alone where that fails, or where its section's name
+    (SEC("?xdp")) says that it is not to be loaded with the others.  Empty when none is there."""
     together = load_object(data)
+    found: list[Fate] = []
     if not isinstance(together, Refused):
         with together:
-            return tuple(_fate(together.programs[name]) for name in programs if name in together.programs)
-    found = []
-    for name in programs if len(programs) > 1 else ():
+            found = [_fate(together.programs[name]) for name in programs if name in together.programs]
+        return (*found, *_alone(data, [name for name in programs if name not in {fate.program for fate in found}]))
+    if len(programs) > 1:
+        return tuple(_alone(data, programs))
+    return (Fate(programs[0] if programs else "", _word(together)),)
+
+
+def _alone(data: bytes, programs: Sequence[str]) -> Iterator[Fate]:
+    for name in programs:
         alone = load_object(data, LoadOptions(only=frozenset({name})))
         if isinstance(alone, Refused):
-            found.append(Fate(name, _word(alone)))
+            yield Fate(name, _word(alone))
             continue
         with alone:
             if name in alone.programs:
-                found.append(_fate(alone.programs[name]))
-    return tuple(found) if len(programs) > 1 else (Fate(programs[0] if programs else "", _word(together)),)
+                yield _fate(alone.programs[name])
 
 
 def _word(refused: Refused) -> str:

@@ -15,12 +15,12 @@ from benchmarks.corpus import build, report
 from benchmarks.corpus import examine as examination
 from benchmarks.corpus.examine import Finding, _compare, examine
 from benchmarks.corpus.jobs import Job, objects_folder
-from benchmarks.corpus.loaded import Fate, _numbered
+from benchmarks.corpus.loaded import Fate, _numbered, fates
 from benchmarks.corpus.report import tally
 from benchmarks.corpus.shake import Shaken, contents, shake, taken_out, with_no_ops
 from llvm_bridge.object import Object
 from llvm_bridge.reader import read_object
-from tests.llvm_bridge.objects import compiled
+from tests.llvm_bridge.objects import compile_text, compiled
 from verifier_model.bpf.asm import parse_function, print_function
 from verifier_model.kernel import lz4
 from verifier_model.kernel.bzimage import uncompressed_kernel
@@ -139,6 +139,7 @@ def test_an_examination_that_did_not_end_is_no_answer(cache: Path) -> None:
 
 def test_reasons_are_counted_without_names_and_numbers() -> None:
     assert report.general("extern 'rx' [52] section: -2") == report.general("extern 'my' [7] section: -2")
+    assert report.general("clang's object, too: a 'name'") == "clang's object, too: a '...'"
     assert report.general("skipping section(19) .bss") == "skipping section(N) .bss"
     machine = "Cannot select: 0x557ed2f9a960: i64 = AtomicCmpSwap<(s32)> 0x557ed2f9a8f0, /home/someone/progs/x.c:5"
     assert report.general(machine) == "Cannot select: 0x...: i64 = AtomicCmpSwap<(s32)> 0x..."
@@ -180,6 +181,19 @@ def test_a_no_op_left_behind_is_seen() -> None:
     spoilt = taken_out(again, one_less)
     assert isinstance(spoilt, bytes)
     assert contents(spoilt) != contents(source.data)
+
+
+@pytest.mark.needs("clang-19", "libbpf-dev", "bpf")
+def test_programs_that_are_not_loaded_by_themselves_are_asked_alone() -> None:
+    text = """
+    #define SEC(name) __attribute__((section(name), used))
+    SEC("xdp") int good(void *ctx) { return 2; }
+    SEC("?xdp") int asleep(void *ctx) { return 1; }
+    SEC("?xdp") int wrong(void *ctx) { return *(int *)0; }
+    char _license[] SEC("license") = "GPL";
+    """
+    found = {fate.program: bool(fate.refusal) for fate in fates(compile_text(text), ("good", "asleep", "wrong"))}
+    assert found == {"good": False, "asleep": False, "wrong": True}
 
 
 GOOD = Fate("p", "", b"\x01" * 8, b"l", b"f")
