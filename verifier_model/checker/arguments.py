@@ -46,7 +46,7 @@ _READS_PACKET: Final = frozenset(
     {"lwt_in", "lwt_out", "lwt_seg6local", "sk_reuseport", "flow_dissector", "cgroup_skb"}
     | {"sched_cls", "sched_act", "xdp", "lwt_xmit", "sk_skb", "sk_msg"}
 )
-_WRITES_PACKET: Final = frozenset({"sched_cls", "sched_act", "xdp", "lwt_xmit", "sk_skb", "sk_msg"})
+WRITES_PACKET: Final = frozenset({"sched_cls", "sched_act", "xdp", "lwt_xmit", "sk_skb", "sk_msg"})
 # Helpers that take the kernel's own structures of sockets, too (ARG_PTR_TO_BTF_ID_SOCK_COMMON).
 _TAKES_STRUCTURES: Final = frozenset(
     {
@@ -223,7 +223,7 @@ def buffer_problem(
     if pointer.region not in _MEMORY or pointer.nullable:
         return f"R{reg} type={type_name(pointer)} expected=fp, pkt, pkt_meta, map_key, map_value, mem"
     if pointer.region in (Region.PACKET, Region.PACKET_META):
-        allowed = _WRITES_PACKET if is_store else _READS_PACKET
+        allowed = WRITES_PACKET if is_store else _READS_PACKET
         if not takes_packet or env.root.program_type not in allowed:
             return "helper access to the packet is not allowed"
     if pointer.region is Region.STACK:
@@ -276,7 +276,7 @@ def _object(env: Environment, state: State, helper: Helper, reg: int) -> str | N
     wanted = _STRUCTURES.get(helper.name)
     if wanted is None:
         return f"R{reg}: the model does not know what bpf_{helper.name} takes"
-    return None if is_assumed(register) and not register.nullable else _named(env, register, reg, frozenset({wanted}))
+    return None if is_assumed(register) and _is_usable(register) else _named(env, register, reg, frozenset({wanted}))
 
 
 def _is_usable(register: Register) -> bool:

@@ -18,6 +18,7 @@ from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import FRAME, UNINIT, ZERO, Environment, each_register
 from verifier_model.checker.kernel_objects import named, object_pointer
 from verifier_model.checker.memory import move_frames
+from verifier_model.checker.references import is_atomic
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
 from verifier_model.domains.lattice import widened_numbers
@@ -57,8 +58,8 @@ def function_problem(env: Environment, state: State, helper: Helper, reg: int) -
     register = state.regs[reg]
     if register.region is not Region.FUNCTION:
         return f"R{reg} type={type_name(register)} expected=func"
-    if state.references and helper.name not in ASYNCHRONOUS:
-        return f"the model does not follow callbacks of {helper.name} while something is held"
+    if is_atomic(state) and helper.name not in ASYNCHRONOUS:
+        return f"the model does not follow callbacks of {helper.name} inside a region"
     return None
 
 
@@ -71,7 +72,7 @@ def frame_problem(env: Environment, state: State, helper: Helper, reg: int) -> s
 def entered(env: Environment, helper: Helper, state: State, back: tuple[str, str, int]) -> State:
     """The state at the callback's first instruction; `back` is where the helper is called."""
     arguments = _ARGUMENTS[helper.name](env, state)
-    frame = Frame(*back, state.regs, state.stack, callback=helper.name)
+    frame = Frame(*back, state.regs, state.stack, callback=helper.name, held=state.references)
     callers = (frame, *state.callers)
     if helper.name in ASYNCHRONOUS:
         callers = (Frame("", "", 0, (UNINIT,) * 11, {}, callback=helper.name),)
@@ -98,7 +99,9 @@ def behind(state: State) -> State:
 
 
 def result_problem(state: State) -> str | None:
-    """Why a callback may not return what r0 holds."""
+    """Why a callback may not return here, with what r0 holds."""
+    if state.references != state.callers[0].held:
+        return "BPF_EXIT in callback would lead to reference leak"
     result = state.regs[0]
     if result.region is Region.UNINIT:
         return "R0 !read_ok"

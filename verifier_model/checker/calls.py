@@ -7,6 +7,7 @@ from typing import Final
 
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.arguments import PER_CPU
+from verifier_model.checker.dynptrs import DYNPTR_CALLS, PACKET_SLICE, after_dynptr, after_dynptr_kfunc
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment, each_register
 from verifier_model.checker.externs import on_this_cpu
 from verifier_model.checker.global_calls import after_global_call, global_callee
@@ -45,7 +46,7 @@ def call(env: Environment, insn: Insn, state: State) -> State:
     """The state behind a call, for all that the callee may do."""
     kernels = kfunc_name(insn) if env.modest else None
     if kernels is not None:
-        return (after_iterator if is_iterator_call(kernels) else after_kfunc)(env, kernels, state)
+        return _after_kernels(env, kernels, state)
     callee = global_callee(env, insn) if env.modest else None
     if callee is not None:
         return after_global_call(env, callee, state)
@@ -58,13 +59,27 @@ def call(env: Environment, insn: Insn, state: State) -> State:
     else:
         state = _memory_after(state, effects, helper)
     if effects.changes_packet:
-        state = each_register(state, without_packet)
+        state = each_register(state, _as_number if env.modest else without_packet)
     state = replace(state, regs=(result, UNINIT, UNINIT, UNINIT, UNINIT, UNINIT, *state.regs[6:]))
+    if helper is not None and env.modest and helper.name in DYNPTR_CALLS:
+        return after_dynptr(env, helper.name, before, state)
     return state if helper is None else _references_after(helper, before, state)
 
 
+def _after_kernels(env: Environment, name: str, state: State) -> State:
+    if is_iterator_call(name):
+        return after_iterator(env, name, state)
+    return (after_dynptr_kfunc if name in DYNPTR_CALLS else after_kfunc)(env, name, state)
+
+
 def without_packet(register: Register) -> Register:
-    return UNINIT if register.region in _PACKET_REGIONS else register
+    is_slice = register.region is Region.MEMORY and register.symbol == PACKET_SLICE
+    return UNINIT if is_slice or register.region in _PACKET_REGIONS else register
+
+
+def _as_number(register: Register) -> Register:
+    """What the kernel takes a pointer for whose packet has moved: a number (mark_reg_invalid)."""
+    return Register.scalar(Scalar.top()) if without_packet(register) is not register else register
 
 
 def _references_after(helper: Helper, before: State, state: State) -> State:

@@ -11,15 +11,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from verifier_model.bpf.btf import essential_name
+from verifier_model.bpf.btf import Kind, essential_name
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.checker.access import type_name
 from verifier_model.checker.arguments import LARGEST_SIZE, buffer_problem, context_problem, is_null
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment
-from verifier_model.checker.kernel_objects import GPL_LICENSES, in_rcu_section, is_assumed, is_at, is_number
+from verifier_model.checker.kernel_objects import (
+    GPL_LICENSES,
+    in_rcu_section,
+    is_assumed,
+    is_at,
+    is_number,
+    object_pointer,
+)
 from verifier_model.checker.memory import soften, stack_span
 from verifier_model.checker.references import LOCK, PREEMPT, RCU, acquired, holding, is_atomic, left, owner_of, released
-from verifier_model.contracts.kfuncs import KFUNCS, Kfunc, KfuncArgument, Parameter, Returned, Signature, signature
+from verifier_model.contracts.kfuncs import (
+    CASTS,
+    KERNEL_CONTEXTS,
+    KFUNCS,
+    Kfunc,
+    KfuncArgument,
+    Parameter,
+    Returned,
+    Signature,
+    signature,
+)
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
@@ -35,6 +52,8 @@ _SECTIONS: Final[Mapping[str, tuple[str, bool]]] = {
     "bpf_preempt_disable": (PREEMPT, True),
     "bpf_preempt_enable": (PREEMPT, False),
 }
+# Functions whose results their arguments tell, and who follows them puts their names here.
+FOLLOWED_ELSEWHERE: Final[set[str]] = set()
 KfuncRule = Callable[[Environment, State, Kfunc, KfuncArgument, int], "str | None"]
 
 
@@ -53,7 +72,7 @@ def kfunc_problem(env: Environment, name: str, state: State) -> str | None:
         return "cannot call kernel function from non-GPL compatible program"
     if not kfunc.is_for(env.root):
         return f"calling kernel function {name} is not allowed"
-    if "destructive" in kfunc.flags or declared.result is Returned.OTHER:
+    if "destructive" in kfunc.flags or (declared.result is Returned.OTHER and name not in FOLLOWED_ELSEWHERE):
         return f"the model does not follow calls of {name}"
     if holding(state, LOCK) is not None:
         return "function calls are not allowed while holding a lock"
@@ -61,6 +80,8 @@ def kfunc_problem(env: Environment, name: str, state: State) -> str | None:
         return f"program must be sleepable to call sleepable kfunc {name}"
     if "rcu_protected" in kfunc.flags and not in_rcu_section(env, state):
         return f"kernel func {name} requires RCU critical section protection"
+    if name in CASTS:
+        return _cast_problem(env, name, state)
     return _section_problem(name, state) or _arguments_problem(env, kfunc, declared, state)
 
 
@@ -178,6 +199,10 @@ def after_kfunc(env: Environment, name: str, state: State) -> State:
     kfunc, declared = KFUNCS.get(essential_name(name)), signature(env.unit, name, env.root)
     if kfunc is None or isinstance(declared, str):
         return replace(state, regs=(UNKNOWN, *[UNINIT] * 5, *state.regs[6:]))
+    if name in CASTS:
+        kind = _cast(env, name, state)
+        result = UNKNOWN if kind is None else object_pointer(env, kind, False)
+        return replace(state, regs=(result, *[UNINIT] * 5, *state.regs[6:]))
     before = state
     state = _memory_after(declared, state)
     if name in _SECTIONS:
@@ -192,6 +217,36 @@ def after_kfunc(env: Environment, name: str, state: State) -> State:
     result = _result(env, kfunc, declared, owner)
     state = replace(state, regs=(result, *[UNINIT] * 5, *state.regs[6:]))
     return acquired(state, result.id) if "acquire" in kfunc.flags and result.is_pointer else state
+
+
+def _cast_problem(env: Environment, name: str, state: State) -> str | None:
+    """Casts take any pointer, and a constant that names the type or the context itself."""
+    if env.root.program_type == "flow_dissector" or env.program is None:
+        return f"the model does not follow calls of {name}"
+    if name == "bpf_cast_to_kern_ctx":
+        return context_problem(state.regs[1], 1)
+    wanted = state.regs[2]
+    if state.regs[1].region is Region.UNINIT or not wanted.is_scalar:
+        return "R2 is not a scalar"
+    if env.unit.kernel_types is None:
+        return None  # the loader puts the number there
+    return None if isinstance(_cast(env, name, state), ObjectType) else "type ID argument must be of a struct"
+
+
+def _cast(env: Environment, name: str, state: State) -> ObjectType | None:
+    types = env.unit.kernel_types
+    if name == "bpf_cast_to_kern_ctx":
+        context = KERNEL_CONTEXTS.get("" if env.program is None else env.program.struct)
+        if context is None:
+            return None
+        own = types or env.unit.types
+        return ObjectType(context, own.named(context, Kind.STRUCT) if own is not None else 0, Trust.TRUSTED)
+    if types is None:
+        return ObjectType("", 0, Trust.UNTRUSTED)
+    at = state.regs[2].value.constant if state.regs[2].is_scalar else None
+    if at is None or at >= len(types.types) or types.types[at].kind is not Kind.STRUCT:
+        return None
+    return ObjectType(types.types[at].name, at, Trust.UNTRUSTED)
 
 
 def _memory_after(declared: Signature, state: State) -> State:

@@ -10,6 +10,7 @@ from verifier_model.checker.allowance import helper_problem
 from verifier_model.checker.arguments import ARGUMENTS, ArgumentRule
 from verifier_model.checker.callbacks import callback_of, frame_problem, function_problem, result_problem
 from verifier_model.checker.calls import helper_of
+from verifier_model.checker.dynptrs import dynptr_problem
 from verifier_model.checker.environment import Environment
 from verifier_model.checker.exceptions import is_throw, throw_problem
 from verifier_model.checker.global_calls import global_call_problem, global_callee
@@ -42,6 +43,7 @@ _RULES: Final[Mapping[ArgumentKind, ArgumentRule]] = {
     ArgumentKind.TIMER: timer_problem,
     ArgumentKind.FUNCTION: function_problem,
     ArgumentKind.FRAME: frame_problem,
+    ArgumentKind.DYNPTR: dynptr_problem,
 }
 
 
@@ -111,7 +113,7 @@ def exit_problem(env: Environment, state: State) -> str | None:
     """Why the function may not return here."""
     result = state.regs[0]
     if state.callers and state.callers[0].callback:
-        return exit_held_problem(state) or result_problem(state)
+        return result_problem(state)
     if state.callers and env.knows is not None and not env.knows.locked_calls and holding(state, LOCK) is not None:
         return "bpf_spin_unlock is missing"
     if state.callers:

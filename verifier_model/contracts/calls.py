@@ -18,6 +18,7 @@ from verifier_model.domains.state import State
 _MAYBE_STACK: Final = frozenset({Region.STACK, Region.UNKNOWN})
 # Memory of the program's own that a helper may reach through a register that it takes for a plain number.
 _NO_MEMORY: Final = frozenset({Region.UNINIT, Region.SCALAR, Region.FUNCTION, Region.MAP, Region.PACKET_END})
+_DYNPTR_BYTES: Final = 16
 _LARGEST_SIZE: Final = (1 << 29) - 1  # BPF_MAX_VAR_SIZ: the kernel refuses larger sizes
 
 
@@ -126,6 +127,8 @@ def _memory_size(helper: Helper, reg: int, state: State, unit: Unit) -> int | No
         return argument.size
     if argument.kind in (ArgumentKind.MAP_KEY, ArgumentKind.MAP_VALUE, ArgumentKind.MAP_VALUE_OUT):
         return _map_size(helper, argument.kind, state, unit)
+    if argument.kind is ArgumentKind.DYNPTR:
+        return _DYNPTR_BYTES
     if argument.kind is ArgumentKind.RECORD:
         return state.regs[reg].size or None
     size_reg = helper.size_register(reg)

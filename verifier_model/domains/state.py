@@ -53,7 +53,8 @@ class Frame:
 
     `function`, `label` and `at` name the point just behind the call.  `callback`: the callee was not called by this
     function but by the helper or kfunc of that name, again and again, and `at` names the call of that; what is called
-    later, on its own ("timer_set_callback"), has a caller without a name.
+    later, on its own ("timer_set_callback"), has a caller without a name.  `held`: what a callback finds held, and must
+    leave as it was.
     """
 
     function: str
@@ -62,6 +63,7 @@ class Frame:
     regs: tuple[Register, ...]
     stack: Mapping[int, StackSlot]
     callback: str = ""
+    held: tuple[int | Held, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
