@@ -196,6 +196,27 @@ PROGRAMS = (
         ("*value = *key", "*key = *value"),
     ),
     Program(
+        "the context as the kernel has it",
+        "void *bpf_cast_to_kern_ctx(void *ctx) KSYM; "
+        'SEC("tc") int p(struct __sk_buff *s) { struct sk_buff *k = bpf_cast_to_kern_ctx(s); return k->data_len; }',
+        ("return k->data_len", "k->data_len = 1; return 0"),
+    ),
+    Program(
+        "an address taken for a structure",
+        "void *bpf_rdonly_cast(void *p, u32 id) KSYM; "
+        + TASK
+        + "struct mm_struct *m = bpf_rdonly_cast((void *)ctx[3], "
+        "__builtin_btf_type_id(*(struct mm_struct *)0, 1)); return m->total_vm; }",
+        ("return m->total_vm", "return *(u64 *)((char *)m - 8)"),
+    ),
+    Program(
+        "a packet pointer is a number once the packet has moved",
+        "static long (*xdp_adjust_tail)(void *, int) = (void *)65; "
+        'SEC("xdp") int p(struct xdp_md *c) { u8 *d = (void *)(long)c->data; u8 *e = (void *)(long)c->data_end; '
+        "if (d + 2 > e) return 1; u64 old = (u64)d; xdp_adjust_tail(c, -1); return (old & 1) + 1; }",
+        ("return (old & 1) + 1", "return *(u8 *)old & 1"),
+    ),
+    Program(
         "a global function takes numbers",
         "__attribute__((noinline)) int g(int a) { return a * 3; } "
         'SEC("tc") int p(struct __sk_buff *s) { return g(s->len); }',

@@ -72,6 +72,7 @@ def after_global_call(env: Environment, callee: Function, state: State) -> State
             span = stack_span(pointer, 0, parameter.size) or (-STACK_BYTES, 0)
             state = soften(state, pointer.frame, *span)
     if moves_packet(env.unit, callee):
-        state = each_register(state, lambda register: UNINIT if register.region in _PACKET else register)
+        number = Register.scalar(Scalar.top())
+        state = each_register(state, lambda register: number if register.region in _PACKET else register)
     result = UNINIT if callee.returns_void else Register.scalar(Scalar.top())
     return replace(state, regs=(result, *[UNINIT] * 5, *state.regs[6:]))

@@ -72,6 +72,25 @@ def helper_object(env: Environment, helper: str) -> ObjectType | None:
     return replace(kind, type_id=types.named(kind.name, Kind.STRUCT))
 
 
+# Structures that start with a struct sock_common: the object need not say so.
+_SOCKETS: Final = frozenset(
+    {
+        "inet_connection_sock",
+        "inet_request_sock",
+        "inet_sock",
+        "inet_timewait_sock",
+        "mptcp_sock",
+        "request_sock",
+        "sock",
+        "tcp6_sock",
+        "tcp_request_sock",
+        "tcp_sock",
+        "tcp_timewait_sock",
+        "udp6_sock",
+        "udp_sock",
+        "unix_sock",
+    }
+)
 BUFFER: Final = "(buffer)"  # the memory of a map's element that an iterator shows
 
 
@@ -85,7 +104,7 @@ def is_at(env: Environment, register: Register, name: str) -> bool:
     kind, types = register.object, graph(env)
     if kind is None or register.region is not Region.OBJECT or register.value.constant != 0:
         return False
-    if kind.name == name and not register.off:
+    if not register.off and (kind.name == name or (name == "sock_common" and kind.name in _SOCKETS)):
         return True
     try:
         return types is not None and kind.type_id != 0 and holds_at(types, kind.type_id, register.off, name)

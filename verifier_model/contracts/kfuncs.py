@@ -155,6 +155,24 @@ class Signature:
     size: int = 0
 
 
+CASTS: Final = frozenset({"bpf_cast_to_kern_ctx", "bpf_rdonly_cast"})  # see `checker.kernel_calls`
+# What bpf_cast_to_kern_ctx makes of a context (include/linux/bpf_types.h).
+KERNEL_CONTEXTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "__sk_buff": "sk_buff",
+        "xdp_md": "xdp_buff",
+        "bpf_sock": "sock",
+        "bpf_sock_addr": "bpf_sock_addr_kern",
+        "bpf_sock_ops": "bpf_sock_ops_kern",
+        "sk_msg_md": "sk_msg",
+        "sk_reuseport_md": "sk_reuseport_kern",
+        "bpf_sk_lookup": "bpf_sk_lookup_kern",
+        "bpf_sysctl": "bpf_sysctl_kern",
+        "bpf_sockopt": "bpf_sockopt_kern",
+        "bpf_nf_ctx": "bpf_nf_ctx",
+        "bpf_perf_event_data": "bpf_perf_event_data_kern",
+    }
+)
 # Their results are what their arguments say: nothing that a declaration tells.
 _DYNAMIC: Final = frozenset(
     {
@@ -165,8 +183,6 @@ _DYNAMIC: Final = frozenset(
         "bpf_list_pop_back",
         "bpf_rbtree_remove",
         "bpf_rbtree_first",
-        "bpf_cast_to_kern_ctx",
-        "bpf_rdonly_cast",
         "bpf_dynptr_slice",
         "bpf_dynptr_slice_rdwr",
         "bpf_session_cookie",
