@@ -83,7 +83,7 @@ def rows(kernel: Oracle, places: Iterable[Place] = PLACES) -> list[availability.
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=availability.TABLE)
 def main(names: tuple[str, ...], output: Path) -> None:
     """Ask the kernels NAMES (all of the emulator, when none is given) and write the table."""
-    lines = [availability.COLUMNS]
+    lines: list[tuple[str, ...]] = [availability.COLUMNS]
     for name in names or SERIES:
         lines += [row.words() for row in rows(oracle(name))]
         click.echo(f"{name}: done")

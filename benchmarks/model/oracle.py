@@ -25,6 +25,7 @@ import click
 
 from benchmarks.corpus.jobs import objects_folder
 from benchmarks.model.corpus import Comparison, corpus_keys, reasons, table
+from benchmarks.provenance import replace_section
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
@@ -39,7 +40,6 @@ from verifier_model.kernel.questions import Answer, ObjectProgram
 from verifier_model.kernel.types import image_types
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "kernels.md"
-BEGIN, END = "<!-- make model-oracle -->", "<!-- end -->"
 _OBJECT_SECONDS: Final = 300
 # Refusals that follow from how the kernel at hand was built or what is attached to, not from the program.
 _PLACE: Final = re.compile(r"is not sleepable|is not modifiable|not found in kernel|attach_btf_id|not supported")
@@ -183,15 +183,8 @@ def main(chosen: tuple[str, ...], programs: int, seed: int, examples: int, save:
             with open(save, "a") as file:  # noqa: PTH123
                 file.writelines(json.dumps(asdict(one)) + "\n" for one in found)
     if write:
-        _keep(page, date)
+        replace_section(PAGE, "model-oracle", "\n".join([f"Measured {date}.", "", *page] if date else page))
     sys.exit(1 if wrong else 0)
-
-
-def _keep(lines: Sequence[str], date: str) -> None:
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    when = f"Measured {date}.\n\n" if date else ""
-    PAGE.write_text(f"{before}{BEGIN}\n\n{when}" + "\n".join(lines) + f"\n{END}{after}")
 
 
 if __name__ == "__main__":
