@@ -6,7 +6,7 @@ CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*
 C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
+.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -36,6 +36,9 @@ prover-campaign: .venv/ready-test
 
 corpus: .venv/ready-test
 	@$(BIN)/python -m benchmarks.corpus.build $(CORPUS_ARGS)
+
+bench-objects: .venv/ready-test
+	@$(BIN)/python -m benchmarks.corpus.speed --date $$(date +%F) $(BENCH_ARGS)
 
 corpus-report: .venv/ready-test
 	@$(BIN)/python -m benchmarks.corpus.report --date $$(date +%F) $(CORPUS_ARGS)
