@@ -73,8 +73,6 @@ def optimise_bytes(
 
 def _certificate(data: bytes, source: Object, new: bytes, journal: Journal, settings: Settings) -> dict[str, bytes]:
     """The files of the certificate; raises CertificateError, and then the rewrites may not stand."""
-    import z3
-
     from llvm_bridge.object import Untouched
     from llvm_bridge.reader import read_object
     from synth.certificate import CertificateError, Images, certificate
@@ -83,8 +81,14 @@ def _certificate(data: bytes, source: Object, new: bytes, journal: Journal, sett
     if isinstance(written, Untouched):
         raise CertificateError(f"the written object cannot be read: {written.reason}")
     images = Images(data, new, source.code_bytes(), written.code_bytes())
-    tools = {"k2-clang": VERSION, "solver": f"z3 {z3.get_version_string()}"}
-    return certificate(source.unit, journal, images, settings, tools)
+    return certificate(source.unit, journal, images, settings, certificate_tools())
+
+
+def certificate_tools() -> dict[str, str]:
+    """The versions that a certificate names."""
+    import z3
+
+    return {"k2-clang": VERSION, "solver": f"z3 {z3.get_version_string()}"}
 
 
 def _accesses(data: bytes, second: bytes | str | None) -> tuple[Mapping[str, AccessFacts], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from synth.certificate import question
 from synth.composition import reads_no_more
+from synth.pipeline import Step
 from synth.rewrite import Rewrite, Window, apply
 from verifier_model.bpf.flow import falls_through, successors
 from verifier_model.bpf.insn import Insn, RefKind
@@ -18,15 +19,16 @@ from verifier_model.bpf.unit import Block, Function, Unit
 from verifier_model.facts import analyse
 from verifier_model.prover import DEFAULT, Limits, prove
 
+Wanted = dict[str, tuple[Insn, ...]]  # what should stand in each block
 Paired = dict[str, str | None]  # block of the first -> block of the second, None where nothing is left of it
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`function`: the first with `steps` of its blocks replaced; `is_whole`: it is the second now."""
+    """`function`: the first with some of its blocks replaced by `steps`; `is_whole`: it is the second now."""
 
     function: Function
-    steps: int
+    steps: tuple[Step, ...]
     is_whole: bool
 
 
@@ -34,19 +36,29 @@ def turned(unit: Unit, before: Function, after: Function, limits: Limits = DEFAU
     """As much of `after` as can be reached from `before`, a function of `unit`, by proved replacements of blocks."""
     pairs = paired(before, after)
     if pairs is None:
-        return Progress(before, 0, False)
+        return Progress(before, (), False)
     wanted = {label: _wanted(label, before, after, pairs) for label in pairs}
-    current, steps = before, 0
-    while changed := _round(unit, current, wanted, limits):
-        current = changed[-1]
-        steps += len(changed)
-    return Progress(current, steps, not any(_is_open(current.block(label), wanted[label]) for label in wanted))
+    current, steps = before, list[Step]()
+    while changed := _round(unit, current, wanted, len(steps), limits):
+        current = changed[-1].function
+        steps += changed
+    return Progress(current, tuple(steps), _agrees(current, wanted))
 
 
-def _round(unit: Unit, current: Function, wanted: dict[str, tuple[Insn, ...]], limits: Limits) -> list[Function]:
-    """The programs after each replacement that is proved under the facts of `current` and can stand with the others."""
+def agrees(before: Function, current: Function, after: Function) -> bool:
+    """Is `current`, which is `before` with other instructions in its blocks, the function `after`?"""
+    pairs = paired(before, after)
+    return pairs is not None and _agrees(current, {label: _wanted(label, before, after, pairs) for label in pairs})
+
+
+def _agrees(current: Function, wanted: Wanted) -> bool:
+    return not any(_is_open(current.block(label), insns) for label, insns in wanted.items())
+
+
+def _round(unit: Unit, current: Function, wanted: Wanted, basis: int, limits: Limits) -> list[Step]:
+    """The replacements that are proved under the facts of `current` and can stand with each other."""
     facts = analyse(unit.with_function(current), current)
-    made: list[Function] = []
+    made: list[Step] = []
     for label, insns in wanted.items():
         block = current.block(label)
         if not _is_open(block, insns) or not block.insns:
@@ -54,12 +66,14 @@ def _round(unit: Unit, current: Function, wanted: dict[str, tuple[Insn, ...]], l
         rewrite = Rewrite(
             Window(label, 0, len(block.insns)), block.insns, insns, "block", "as the second object has it"
         )
-        if not prove(question(facts, rewrite), limits).is_proved:
+        verdict = prove(question(facts, rewrite), limits)
+        if not verdict.is_proved:
             continue
         if reads_no_more(rewrite, facts):
-            made.append(apply(made[-1] if made else current, rewrite))
+            after = apply(made[-1].function if made else current, rewrite)
+            made.append(Step(rewrite, verdict.method, after, basis))
         elif not made:
-            return [apply(current, rewrite)]
+            return [Step(rewrite, verdict.method, apply(current, rewrite), basis)]
     return made
 
 

@@ -65,5 +65,5 @@ def _listed(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if side["file"] != name:
             raise ValueError(f"{name} is called {side['file']!r}")
         yield name, side["sha256"]
-    for rewrite in manifest["rewrites"]:
+    for rewrite in (*manifest["rewrites"], *manifest["wholes"]):
         yield from rewrite["files"].items()

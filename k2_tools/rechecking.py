@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from k2_tools.blockwise import agrees
 from k2_tools.certificate_folder import CertificateFolder
+from k2_tools.validation import context_of, differences, has_same_types, misfits, spelled
 from llvm_bridge.object import Object, Untouched
 from llvm_bridge.reader import read_object
 from llvm_bridge.writer import write_object
-from synth.certificate import INPUT, OUTPUT, derivations, digest, question
+from synth.certificate import COMPARED, INPUT, MADE_HERE, OUTPUT, derivations, digest, question
 from synth.claim import Claim, claim_of
 from synth.composition import reads_no_more
 from synth.rewrite import apply
+from synth.whole import Whole, whole_of
 from verifier_model.bpf.unit import AccessFacts, Function, Unit
 from verifier_model.domains.lattice import includes
 from verifier_model.facts import Facts, analyse
@@ -49,6 +52,9 @@ def recheck(folder: CertificateFolder, solver: str, bounds: Bounds) -> Iterator[
         claims = [_claim(entry, source.unit) for entry in manifest["rewrites"]]
         if [claim.number for claim in claims] != list(range(1, len(claims) + 1)):
             raise ContradictionError("the rewrites are not numbered in the order of application")
+        wholes = {entry["function"]: _whole(entry, source.unit) for entry in manifest["wholes"]}
+        if len(wholes) != len(manifest["wholes"]) or not wholes.keys() <= {f.name for f in source.unit.functions}:
+            raise ContradictionError("a whole function is claimed twice, or of a function that is not there")
         order = [claim.function for claim in claims]
         names = [function.name for function in source.unit.functions]
         if order != sorted(order, key=names.index):
@@ -62,7 +68,9 @@ def recheck(folder: CertificateFolder, solver: str, bounds: Bounds) -> Iterator[
         for at in range(len(replay.claims)):
             yield replay.finding(at, folder, solver, bounds)
         unit = unit.with_function(replay.stages[-1])
-    for fault in _composition(source, unit, folder):
+        if function.name in wholes:
+            yield _whole_finding(wholes[function.name], len(replay.claims), unit, folder, solver, bounds)
+    for fault in _composition(source, unit, wholes, folder):
         yield Finding(0, "composition", "contradicted", fault)
 
 
@@ -79,6 +87,37 @@ def _claim(entry: Mapping[str, Any], unit: Unit) -> Claim:
     if sorted(entry["files"]) != sorted((claim.file, claim.companion)):
         raise ContradictionError(f"rewrite {claim.number} lists other files than its own")
     return claim
+
+
+def _whole(entry: Mapping[str, Any], unit: Unit) -> Whole:
+    return whole_of({name: part for name, part in entry.items() if name != "files"}, unit.byte_order)
+
+
+def _whole_finding(
+    whole: Whole, applied: int, unit: Unit, folder: CertificateFolder, solver: str, bounds: Bounds
+) -> Finding:
+    """Every question of a whole function, asked again."""
+    where = f"{whole.name} as a whole, {len(whole.cuts)} cut points"
+    try:
+        texts = whole.texts(unit, unit.function(whole.name))
+        (entry,) = (entry for entry in folder.manifest["wholes"] if entry["function"] == whole.name)
+        if whole.applied != applied or sorted(entry["files"]) != sorted(texts):
+            raise ContradictionError("these are not the questions about this function")
+        for name, (_, text) in texts.items():
+            if folder.files.get(name) != text.encode("ascii"):
+                raise ContradictionError(f"{name} does not ask its question")
+        if whole.context != context_of(unit, unit.function(whole.name)):
+            raise ContradictionError("it is not called from programs of that type")
+    except (ContradictionError, ValueError) as error:
+        return Finding(0, where, "contradicted", str(error))
+    replies = [(expected, ask(solver, text, bounds)) for expected, text in texts.values()]
+    wrong = [reply.answer for expected, reply in replies if reply.answer not in (expected, "unknown")]
+    if wrong:
+        return Finding(0, where, "contradicted", f"the solver says {wrong[0]}")
+    unknown = [reply.reason for _, reply in replies if reply.answer == "unknown"]
+    if unknown:
+        return Finding(0, where, "unknown", unknown[0])
+    return Finding(0, where, "confirmed", f"{len(replies)} questions answered as expected")
 
 
 class _Replay:
@@ -177,7 +216,7 @@ def _judged(query: Reply, companion: Reply) -> tuple[Word, str]:
 # ---- the whole ----
 
 
-def _composition(source: Object, unit: Unit, folder: CertificateFolder) -> Iterator[str]:
+def _composition(source: Object, unit: Unit, wholes: Mapping[str, Whole], folder: CertificateFolder) -> Iterator[str]:
     """What is wrong with input and output as the manifest describes them, and with the way from one to the other."""
     before, after = folder.files.get(INPUT, b""), folder.files.get(OUTPUT, b"")
     for name, data in (("input", before), ("output", after)):
@@ -190,11 +229,36 @@ def _composition(source: Object, unit: Unit, folder: CertificateFolder) -> Itera
     expected = [_described(source, written, function) for function in source.unit.functions]
     if folder.manifest["functions"] != expected:
         yield "the manifest describes other functions"
+    if folder.manifest["kind"] == COMPARED:
+        yield from _comparison(source, written, unit, wholes)
+        return
     made = write_object(source, unit)
-    if isinstance(made, Untouched):
+    if wholes or folder.manifest["kind"] != MADE_HERE:
+        yield "rewrites alone make the output, or it is compared"
+    elif isinstance(made, Untouched):
         yield f"the rewrites cannot be written: {made.reason}"
     elif made != after:
         yield f"the rewrites give another object: {_first_difference(made, written)}"
+
+
+def _comparison(source: Object, written: Object, unit: Unit, wholes: Mapping[str, Whole]) -> Iterator[str]:
+    """Why the output is not what the claims say: function by function, and all that is no function."""
+    yield from differences(source, written)
+    names = [function.name for function in source.unit.functions]
+    if sorted(names) != sorted(function.name for function in written.unit.functions):
+        yield "the objects have different functions"
+        return
+    same_types = has_same_types(source, written)
+    for before, current in zip(source.unit.functions, unit.functions, strict=True):
+        after = written.unit.function(before.name)
+        misfit = misfits(before, after, same_types)
+        if misfit is not None:
+            yield f"{before.name}: {misfit}"
+        elif before.name in wholes:
+            if spelled(replace(current, blocks=wholes[before.name].after)) != spelled(after):
+                yield f"{before.name}: the output holds another function"
+        elif spelled(current) != spelled(after) and not agrees(before, current, after):
+            yield f"{before.name}: the rewrites give another function"
 
 
 def _described(source: Object, written: Object, function: Function) -> dict[str, Any]:

@@ -9,16 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from k2_tools.blockwise import turned
+from k2_tools.blockwise import Progress, turned
 from llvm_bridge.elf import SHT_NOBITS, Elf, data_addend, parse_relocations, put_addend
 from llvm_bridge.object import Object
+from synth.pipeline import Step
+from synth.whole import Whole
 from verifier_model.bpf.insn import Insn, RefKind
-from verifier_model.bpf.unit import Function
+from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.callgraph import roots_of
-from verifier_model.prover import prove_functions
+from verifier_model.prover import guess_cuts, prove_function
+from verifier_model.prover.functions import interface
 from verifier_model.verdict import Status, Verdict
 
-_ALL_THE_SAME = Verdict(Status.PROVED, method="identical")
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A verdict and, where it is PROVED, how: the steps that change blocks, then the whole function if need be."""
+
+    verdict: Verdict
+    steps: tuple[Step, ...] = ()
+    whole: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +37,78 @@ class Pair:
 
     name: str
     section: str
-    verdict: Verdict
+    evidence: Evidence
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.evidence.verdict
 
 
 def validate(first: Object, second: Object) -> Iterator[Pair]:
     """The verdicts that together say whether `second` may stand for `first`: all must be PROVED."""
     for difference in differences(first, second):
-        yield Pair("", "", Verdict(Status.UNKNOWN, difference))
-    same_types = _contents(first.elf, ".BTF") == _contents(second.elf, ".BTF")
+        yield Pair("", "", _unknown(difference))
+    same_types = has_same_types(first, second)
     others = {function.name: function for function in second.unit.functions}
     for function in first.unit.functions:
         other = others.pop(function.name, None)
-        if other is None:
-            verdict = Verdict(Status.UNKNOWN, "it is in the first object only")
-        else:
-            verdict = compare(first, function, other, same_types)
-        yield Pair(function.name, function.section, verdict)
+        evidence = _unknown("it is in the first object only")
+        if other is not None:
+            evidence = compare(first, function, other, same_types)
+        yield Pair(function.name, function.section, evidence)
     for other in others.values():
-        yield Pair(other.name, other.section, Verdict(Status.UNKNOWN, "it is in the second object only"))
+        yield Pair(other.name, other.section, _unknown("it is in the second object only"))
 
 
-def compare(first: Object, before: Function, after: Function, same_types: bool) -> Verdict:
+def compare(first: Object, before: Function, after: Function, same_types: bool) -> Evidence:
     """Does `after` refine `before`, a function of `first`?"""
-    if before.section != after.section:
-        return Verdict(Status.UNKNOWN, f"it moved from section {before.section} to {after.section}")
-    if not same_types and any(_names_a_type(insn) for function in (before, after) for _, insn in function.insns()):
-        return Verdict(Status.UNKNOWN, "it refers to types, and the objects' types differ")
-    if _interface(before) == _interface(after) and spelled(before) == spelled(after):
-        return _ALL_THE_SAME
+    misfit = misfits(before, after, same_types)
+    if misfit is not None:
+        return _unknown(misfit)
+    if spelled(before) == spelled(after):
+        return Evidence(Verdict(Status.PROVED, method="identical"))
     progress = turned(first.unit, before, after)
-    if progress.is_whole and _interface(before) == _interface(after):
-        return Verdict(Status.PROVED, method=f"{progress.steps} blocks")
-    context = _program_type(first, before)
-    function, other = (replace(one, program_type=context) for one in (progress.function, after))
-    return prove_functions(function, other, first.unit.with_function(function))
+    if progress.is_whole:
+        return Evidence(Verdict(Status.PROVED, method=f"{len(progress.steps)} blocks"), progress.steps)
+    return _as_a_whole(first, progress, after)
 
 
-def _program_type(source: Object, function: Function) -> str | None:
+def _as_a_whole(first: Object, progress: Progress, after: Function) -> Evidence:
+    """What the blocks leave open, by the prover of whole functions."""
+    unit = first.unit.with_function(progress.function)
+    whole = Whole(after.name, len(progress.steps), context_of(unit, progress.function), after.blocks, (), "")
+    question = whole.obligation(unit, progress.function)
+    cuts = guess_cuts(question.before, question.after, question.unit)
+    verdict = prove_function(replace(question, cuts=cuts))
+    if not verdict.is_proved:
+        return Evidence(verdict)
+    return Evidence(verdict, progress.steps, replace(whole, cuts=cuts, method=verdict.method))
+
+
+def _unknown(reason: str) -> Evidence:
+    return Evidence(Verdict(Status.UNKNOWN, reason))
+
+
+def misfits(before: Function, after: Function, same_types: bool) -> str | None:
+    """Why no proof about their code can make one of the functions stand for the other; None: it can."""
+    if before.section != after.section:
+        return f"it moved from section {before.section} to {after.section}"
+    if interface(before) != interface(after) or before.accesses != after.accesses:
+        return "the functions have different interfaces"
+    if not same_types and any(_names_a_type(insn) for function in (before, after) for _, insn in function.insns()):
+        return "it refers to types, and the objects' types differ"
+    return None
+
+
+def has_same_types(first: Object, second: Object) -> bool:
+    """Do equal numbers mean equal types in both?"""
+    return _contents(first.elf, ".BTF") == _contents(second.elf, ".BTF")
+
+
+def context_of(unit: Unit, function: Function) -> str | None:
     """The program type whose context a subprogram is handed: that of all programs from which it is called."""
-    types = {root.program_type for root in roots_of(source.unit, function)}
+    types = {root.program_type for root in roots_of(unit, function)}
     return types.pop() if function.is_subprogram and len(types) == 1 else function.program_type
-
-
-def _interface(function: Function) -> Function:
-    return replace(function, blocks=())
 
 
 def spelled(function: Function) -> list[list[Insn]]:
@@ -103,7 +141,7 @@ def differences(first: Object, second: Object) -> Iterator[str]:
         return
     if one.license != two.license:
         yield "the licences differ"
-    same_types = _contents(first.elf, ".BTF") == _contents(second.elf, ".BTF")
+    same_types = has_same_types(first, second)
     for name in dict.fromkeys((*one.maps, *two.maps)):
         old, new = one.maps.get(name), two.maps.get(name)
         if old is None or new is None:

@@ -20,6 +20,7 @@ from synth.door import canonical, obligation_of
 from synth.pipeline import Journal, Step
 from synth.rewrite import Rewrite
 from synth.settings import ROWS, Settings
+from synth.whole import Whole
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.derivation import Origins
 from verifier_model.facts import Facts, analyse
@@ -31,6 +32,7 @@ SCHEMA: Final = "k2-certificate 1"
 MANIFEST: Final = "manifest.json"
 INPUT: Final = "input.o"
 OUTPUT: Final = "output.o"
+MADE_HERE, COMPARED = "made here", "compared"  # the output is what the rewrites give; it does what they give
 
 
 class CertificateError(Exception):
@@ -48,15 +50,22 @@ class Images:
 
 
 def certificate(
-    unit: Unit, journal: Journal, images: Images, settings: Settings, tools: Mapping[str, str]
+    unit: Unit,
+    journal: Journal,
+    images: Images,
+    settings: Settings,
+    tools: Mapping[str, str],
+    wholes: Mapping[str, Whole] | None = None,
 ) -> dict[str, bytes]:
     """The files of the certificate by name; the same question always gives the same bytes.
 
     `unit` is the input's; `journal` has the rewrites of the functions that are changed in the output, and no others;
-    `tools` names versions.  Raises CertificateError.
+    `tools` names versions.  With `wholes` it is about two objects of whatever origin, and says how the functions that
+    are given came about after their rewrites.  Raises CertificateError.
     """
     files = {INPUT: images.before, OUTPUT: images.after}
     entries: list[dict[str, Any]] = []
+    whole_entries: list[dict[str, Any]] = []
     current, number = unit, 1
     for function in unit.functions:
         steps = journal.get(function.name, ())
@@ -69,8 +78,15 @@ def certificate(
             entries.append({**claim.value(unit.byte_order), "files": {n: digest(data) for n, data in contents.items()}})
         number += len(steps)
         current = current.with_function(stages[-1])
+        if wholes and function.name in wholes:
+            whole = wholes[function.name]
+            contents = {name: text.encode("ascii") for name, (_, text) in _whole_texts(whole, current).items()}
+            files |= contents
+            listed = {name: digest(data) for name, data in contents.items()}
+            whole_entries.append({**whole.value(unit.byte_order), "files": listed})
     value = {
         "schema": SCHEMA,
+        "kind": MADE_HERE if wholes is None else COMPARED,
         "tools": dict(tools),
         "settings": {row.name: _plain(getattr(settings, row.name)) for row in ROWS if row.shapes_output},
         "cpu_level": unit.cpu_level,
@@ -79,9 +95,17 @@ def certificate(
         "output": {"file": OUTPUT, "sha256": digest(images.after), "bytes": len(images.after)},
         "functions": [_function_value(function, images) for function in unit.functions],
         "rewrites": entries,
+        "wholes": whole_entries,
     }
     files[MANIFEST] = sealed(value)
     return files
+
+
+def _whole_texts(whole: Whole, unit: Unit) -> dict[str, tuple[str, str]]:
+    try:
+        return whole.texts(unit, unit.function(whole.name))
+    except ValueError as error:
+        raise CertificateError(f"{whole.name}: {error}") from error
 
 
 def _plain(value: object) -> object:

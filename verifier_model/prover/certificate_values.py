@@ -15,6 +15,7 @@ from verifier_model.bpf.insn import NO_ORIGIN, REGISTER_COUNT, ByteOrder, Insn, 
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import SLOT_SIZE, StackSlot, State
+from verifier_model.verdict import CutPoint, Equality, InRegister, OnStack
 
 Value = dict[str, Any]
 
@@ -66,8 +67,7 @@ def register_value(register: Register) -> Value:
         if getattr(register, name) != getattr(blank, name):
             value[name] = getattr(register, name)
     if register.exact is not None:
-        ref = register.exact
-        value["exact"] = [ref.kind.value, ref.name, ref.addend, ref.symbol, ref.relocation]
+        value["exact"] = _ref_value(register.exact)
     return value
 
 
@@ -77,11 +77,7 @@ def register_of(value: Value) -> Register:
     try:
         region = Region(given.pop("region"))
         scalar = Scalar(*(_number(part) for part in given.pop("value"))) if "value" in given else Scalar.top()
-        exact = None
-        if "exact" in given:
-            kind, name, *numbers = given.pop("exact")
-            addend, symbol, relocation = map(_number, numbers)
-            exact = Ref(RefKind(kind), name, addend, symbol, relocation)
+        exact = _ref_of(given.pop("exact")) if "exact" in given else None
         return Register(region, scalar, exact=exact, **given)
     except TypeError as error:
         raise ValueError(f"no register fact: {error}") from None
@@ -181,3 +177,56 @@ def demand_of(value: Value) -> Demand:
     if demand_value(demand) != value:
         raise ValueError("the demand is not in the form in which it is written")
     return demand
+
+
+# ---- cut points ----
+
+
+def cut_value(cut: CutPoint) -> Value:
+    """A pair of points with what is believed there; as `Equality` has it, `after` first."""
+    return {
+        "before": cut.before,
+        "after": cut.after,
+        "equalities": [[_place_value(equal.after), _place_value(equal.before)] for equal in cut.equalities],
+        "unlike": sorted(cut.unlike),
+    }
+
+
+def cut_of(value: Value) -> CutPoint:
+    """The cut point of `cut_value`; raises ValueError."""
+    equalities = []
+    for after, before in value["equalities"]:
+        place = _place_of(after)
+        if not isinstance(place, InRegister | OnStack):
+            raise ValueError(f"{after} is no place")
+        equalities.append(Equality(place, _place_of(before)))
+    cut = CutPoint(value["before"], value["after"], tuple(equalities), frozenset(value["unlike"]))
+    if cut_value(cut) != value:
+        raise ValueError("a cut point is not in the form in which it is written")
+    return cut
+
+
+def _place_value(place: InRegister | OnStack | int | Ref) -> Value:
+    if isinstance(place, InRegister):
+        return {"register": place.number, "bits": f"{place.bits:#x}"}
+    if isinstance(place, OnStack):
+        return {"stack": place.off}
+    return {"number": place} if isinstance(place, int) else {"symbol": _ref_value(place)}
+
+
+def _place_of(value: Value) -> InRegister | OnStack | int | Ref:
+    if "register" in value:
+        return InRegister(_number(value["register"]), int(value["bits"], 16))
+    if "stack" in value:
+        return OnStack(_number(value["stack"]))
+    return _number(value["number"]) if "number" in value else _ref_of(value["symbol"])
+
+
+def _ref_value(ref: Ref) -> list[Any]:
+    return [ref.kind.value, ref.name, ref.addend, ref.symbol, ref.relocation]
+
+
+def _ref_of(value: list[Any]) -> Ref:
+    kind, name, *numbers = value
+    addend, symbol, relocation = map(_number, numbers)
+    return Ref(RefKind(kind), name, addend, symbol, relocation)

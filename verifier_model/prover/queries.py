@@ -31,6 +31,21 @@ def function_queries(obligation: FunctionObligation, limits: Limits = DEFAULT) -
     return tuple(result)
 
 
+def function_companions(obligation: FunctionObligation, limits: Limits = DEFAULT) -> tuple[Named, ...]:
+    """For each segment, whether it has a start state at all ("sat"); without one, its queries prove nothing."""
+    try:
+        whole = Whole(obligation, analyse(obligation.unit, obligation.before), limits)
+        result = []
+        for pair in (None, *filter(whole.is_reachable, whole.cuts)):
+            where = "the entry" if pair is None else f"{pair[0]} / {pair[1]}"
+            start = whole.segment(pair, Terms()).start
+            query = Query(start.entry.terms, start.assumptions, [], limits.alias_tests)
+            result.append((f"from {where}", script([*query.assumptions, *query.same_bytes()], None)))
+    except TooHardError as error:
+        raise ValueError(str(error)) from error
+    return tuple(result)
+
+
 def region_queries(region: RegionObligation, limits: Limits = DEFAULT) -> tuple[Named, ...]:
     """The same for a region."""
     try:
