@@ -320,3 +320,24 @@ def test_interfaces_must_agree() -> None:
 
     after = function(CLASSIFY, program_type="sched_cls")
     assert prove_functions(before, after, Unit((before,))).reason == "the functions have different interfaces"
+
+
+TYPED = """
+    r6 = r1; r2 = *(u32 *)(r6 + 4); r3 = *(u32 *)(r6 + 0); r4 = r3; r4 += 14
+    if r4 > r2 goto out
+    r5 = *(u8 *)(r3 + 12); r4 = *(u8 *)(r3 + 13); r4 <<= 8; r4 |= r5; *(u16 *)(r3 + 0) = r4
+out: r0 = 0; exit
+"""
+
+
+def test_a_pointer_that_only_the_facts_know() -> None:
+    """In a subprogram the context's fields are known from its callers alone; the other program holds the same value."""
+    fields = {"name": "g", "is_subprogram": True, "is_global": False, "program_type": None, "argument_count": 1}
+    caller = function("call fn[g]; r0 = 2; exit")
+    before = function(TYPED, **fields)
+    bytes_read = "r5 = *(u8 *)(r3 + 12); r4 = *(u8 *)(r3 + 13); r4 <<= 8; r4 |= r5"
+    right = function(TYPED.replace(bytes_read, "r3 += 14; r4 = *(u16 *)(r3 - 2); r3 += -14"), **fields)
+    wrong = function(TYPED.replace(bytes_read, "r3 += 14; r4 = *(u16 *)(r3 - 3); r3 += -14"), **fields)
+    unit = Unit((caller, before))
+    assert prove_functions(before, right, unit).is_proved
+    assert not prove_functions(before, wrong, unit).is_proved

@@ -136,6 +136,8 @@ class Walk:
             for at, insn in enumerate(insns):
                 if self.known is not None:
                     way = _recalled(way, insn, self.known(Point(label, at)))
+                else:
+                    run.borrow(_used(insn))
                 advance(run, (insn,))
             return self._onward(way)
         except DifferentShapeError as error:
@@ -180,9 +182,8 @@ def _recalled(way: Way, insn: Insn, known: State) -> Way:
     """The way with what the facts say of the registers that the next instruction names."""
     run = way.run
     run.recall(known)
-    used = {insn.dst, insn.src} if insn.kind is not Kind.CALL else _ARGUMENTS
     bounds: list[Term] = []
-    for number in sorted(used):
+    for number in _used(insn):
         fact = known.regs[number]
         if fact.is_scalar and not fact.assumed_safe:
             bounds += _bounds(run.terms, run.registers[number].term, fact.value)
@@ -208,4 +209,8 @@ def _bounds(terms: Terms, term: Term, value: Scalar) -> list[Term]:
     return result
 
 
-_ARGUMENTS = frozenset(range(1, 6))
+def _used(insn: Insn) -> tuple[int, ...]:
+    return _ARGUMENTS if insn.kind is Kind.CALL else (insn.dst, insn.src)
+
+
+_ARGUMENTS = (1, 2, 3, 4, 5)

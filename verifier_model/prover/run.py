@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from verifier_model.bpf.insn import Insn
@@ -35,7 +35,8 @@ class Run:
 
     `known_bytes` are private bytes that the facts know at the start; `touched` lists the private bytes of all accesses;
     `context_words` the context loads: address, size in bytes, 64-bit result.  `known`: what the facts say just before
-    the next instruction, where that is known.
+    the next instruction, where that is known; `types` what they said of values whose origin was lost, by the id of the
+    value without its constant part.
     """
 
     obligation: Obligation
@@ -57,6 +58,7 @@ class Run:
     stack_epoch: int = 0
     known: State | None = None
     control: Control | None = None
+    types: dict[int, Register] = field(default_factory=dict)
     history: list[tuple[Insn, Term | None]] = field(default_factory=list)
 
     @property
@@ -90,7 +92,7 @@ class Run:
         other.memory = {key: region.copy() for key, region in self.memory.items()}
         other.spills, other.known_bytes, other.touched = dict(self.spills), list(self.known_bytes), list(self.touched)
         other.context_loads, other.context_words = set(self.context_loads), list(self.context_words)
-        other.history = list(self.history)
+        other.history, other.types = list(self.history), dict(self.types)
         return other
 
     def finish(self) -> None:
@@ -109,6 +111,16 @@ class Run:
             is_lost = value.fact.region is Region.UNKNOWN
             if is_lost and not fact.assumed_safe and fact.region not in (Region.UNKNOWN, Region.UNINIT):
                 self.registers[number] = Value(value.term, type_of(fact))
+                self.types[self.terms.split(value.term)[0].id] = replace(type_of(fact), exact=None)
+
+    def borrow(self, used: Iterable[int]) -> None:
+        """Take the types of registers whose origin was lost from where the other program holds the same value."""
+        for number in used:
+            term = self.registers[number].term
+            if self.types and self.registers[number].fact.region is Region.UNKNOWN:
+                found = self.types.get(self.terms.split(term)[0].id)
+                if found is not None:
+                    self.registers[number] = Value(term, found)
 
     # ---- memory ----
 

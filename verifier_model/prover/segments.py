@@ -149,7 +149,7 @@ class Segment:
         second = Walk(self.graphs[1], self.stops[1], budget, self.judge.implied)
         for before in first.ways(self.start.before.fork(), self.labels[0]):
             run = self.start.after.fork()
-            run.script = before.run.events
+            run.script, run.types = before.run.events, before.run.types
             for after in second.ways(run, self.labels[1], before.conditions):
                 yield Meeting(before, after)
 
