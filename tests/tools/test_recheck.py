@@ -157,7 +157,7 @@ def reseal(folder: Path, change: Callable[[Value], None]) -> None:
     """Change the manifest as somebody would who knows the format: all digests fit afterwards."""
     manifest = json.loads((folder / MANIFEST).read_text())
     change(manifest)
-    for rewrite in manifest["rewrites"]:
+    for rewrite in (*manifest["rewrites"], *manifest["wholes"]):
         rewrite["files"] = {name: digest((folder / name).read_bytes()) for name in rewrite["files"]}
     for side in ("input", "output"):
         data = (folder / f"{side}.o").read_bytes()
