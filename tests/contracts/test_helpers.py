@@ -58,7 +58,8 @@ def test_names_and_numbers_are_those_of_the_kernel_header() -> None:
     for number, name in numbered.items():
         if number in HELPERS:
             assert HELPERS[number].name == name
-    assert set(HELPERS) <= set(numbered)
+    # The header may be older than our newest rows; those are held to the kernels themselves (test_kernels.py).
+    assert {number for number in HELPERS if number <= max(numbered)} <= set(numbered)
 
 
 def test_rows_are_well_formed() -> None:

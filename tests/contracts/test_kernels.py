@@ -154,3 +154,14 @@ def test_strict_alignment_counts_from_the_ip_header(off: int, strict: bool) -> N
     found = guards(unit, function, loose + aligned)
     assert isinstance(found, tuple)
     assert len(found) == 1 + strict, "each alignment is guarded by itself"
+
+# What Debian's kernels are built without: error injection and infrared remote controls.
+NOT_BUILT = {"override_return", "rc_repeat", "rc_keydown", "rc_pointer_rel"}
+
+
+def test_helpers_appear_in_the_release_that_their_rows_name() -> None:
+    for series in asked_series():
+        there = frozenset().union(*(helpers_of(series, place) or () for place in PLACE.values()))
+        by_rows = {helper.id for helper in HELPER.values() if helper.since <= series and helper.name not in NOT_BUILT}
+        assert there == by_rows, series
+    assert not frozenset(HELPER[name].id for name in NOT_BUILT) & helpers_anywhere(PLACE["kprobe"])

@@ -78,6 +78,8 @@ _CONTEXT_FOR_SOCKET: Final = {
 # Helpers on kernel objects, and the structure that they take.
 _STRUCTURES: Final = {
     "bprm_opts_set": "linux_binprm",
+    "cgrp_storage_delete": "cgroup",
+    "cgrp_storage_get": "cgroup",
     "copy_from_user_task": "task_struct",
     "d_path": "path",
     "find_vma": "task_struct",

@@ -239,4 +239,6 @@ HELPER_ROWS: Final[tuple[HelperRow, ...]] = (
     _row(207, "tcp_raw_check_syncookie_ipv6", "read[40] read[20]", "int", "6.0"),
     _row(208, "ktime_get_tai_ns", "", "int", "6.1"),
     _row(209, "user_ringbuf_drain", "map func frame? any", "int", "6.1", "callback"),
+    _row(210, "cgrp_storage_get", "map object value? any", "map_value?", "6.2", "writes_map"),
+    _row(211, "cgrp_storage_delete", "map object", "int", "6.2", "writes_map"),
 )
