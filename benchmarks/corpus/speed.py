@@ -39,6 +39,7 @@ SEED: Final = 1
 MOST_SECONDS: Final = 1.0
 # time ~ size to the power of this; 1 is linear, and caches and allocation make it a little more
 STEEPEST: Final = 1.15
+FEWEST_SLOTS: Final = 1000  # below, what an object costs has little to do with its code
 Result = TypeVar("Result")
 
 
@@ -91,8 +92,9 @@ def measure(path: Path) -> Timing | None:
 
 
 def growth(found: Sequence[Timing]) -> float:
-    """The exponent of reading and writing time over slots, by least squares of their logarithms."""
-    xs, ys = [log(one.slots) for one in found], [log(one.read + one.write) for one in found]
+    """The exponent of reading and writing time over slots, by least squares of the logarithms of larger objects."""
+    large = [one for one in found if one.slots >= FEWEST_SLOTS]
+    xs, ys = [log(one.slots) for one in large], [log(one.read + one.write) for one in large]
     x, y = fmean(xs), fmean(ys)
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 
@@ -117,10 +119,11 @@ def main(count: int, date: str) -> None:
     """Print one line per object, and judge."""
     measured = [measure(path) for path in ladder(sorted(objects_folder().glob("*/*/*/*/*.o")), count)]
     found = [one for one in measured if one is not None and one.slots]
-    if len(found) < 3:
+    if sum(one.slots >= FEWEST_SLOTS for one in found) < 3:
         sys.exit("speed: the corpus is not there: make corpus")
     exponent = growth(found)
-    text = f"{table(found)}\n\nReading and writing grow with slots to the power of {exponent:.2f}."
+    grows = f"Reading and writing grow with slots to the power of {exponent:.2f} (from {FEWEST_SLOTS} slots on)."
+    text = f"{table(found)}\n\n{grows}"
     click.echo(text)
     if date:
         replace_section(DOCUMENT, "speed", f"CPU seconds on {date}, the best of {ROUNDS}:\n\n{text}")

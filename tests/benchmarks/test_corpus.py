@@ -18,6 +18,7 @@ from benchmarks.corpus.jobs import Job, objects_folder
 from benchmarks.corpus.loaded import Fate, _numbered, fates
 from benchmarks.corpus.report import tally
 from benchmarks.corpus.shake import Shaken, contents, shake, taken_out, with_no_ops
+from benchmarks.corpus.speed import Timing, growth
 from llvm_bridge.object import Object
 from llvm_bridge.reader import read_object
 from tests.llvm_bridge.objects import compile_text, compiled
@@ -274,3 +275,10 @@ def test_no_no_op_splits_spill_call_and_fill() -> None:
     shaken, places = with_no_ops(parse_function(text), 1.0, random.Random(SEED))
     assert places == (0, 4, 6)
     assert print_function(shaken).count("goto") == 3
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5, 2.0])
+def test_the_growth_of_time_is_measured(power: float) -> None:
+    sizes = (1000, 2500, 6000, 50_000)
+    found = [Timing("x", 8 * n, n, 0.6e-6 * n**power, 0.4e-6 * n**power, 0.0, 0.0) for n in sizes]
+    assert growth([*found, Timing("small", 9000, 10, 5.0, 5.0, 0.0, 0.0)]) == pytest.approx(power)
