@@ -21,7 +21,8 @@ def machine(rng: random.Random, packet_length: int) -> Machine:
     """A fresh XDP run: context, packet, frame and two map values, all with random bytes."""
     made = Machine([rng.getrandbits(64) for _ in range(11)])
     made.registers[1] = CONTEXT
-    made.map_bytes(CONTEXT, PACKET.to_bytes(4, "little") + (PACKET + packet_length).to_bytes(4, "little") + bytes(16))
+    parts = (PACKET, PACKET + packet_length, PACKET)  # data, data_end, data_meta
+    made.map_bytes(CONTEXT, b"".join(part.to_bytes(4, "little") for part in parts) + bytes(12))
     made.map_bytes(PACKET, rng.randbytes(packet_length))
     for at in range(VALUE_COUNT):
         made.map_bytes(VALUES + at * VALUE_STRIDE, rng.randbytes(16))
