@@ -67,8 +67,8 @@ _SECTIONS: Final[Mapping[tuple[int, int], str]] = {
     (4, 0): "action",
     (5, 0): "tracepoint",
     (6, 0): "xdp",
-    (6, 36): "xdp/devmap",
-    (6, 38): "xdp/cpumap",
+    (6, 33): "xdp/devmap",
+    (6, 35): "xdp/cpumap",
     (7, 0): "perf_event",
     (8, 0): "cgroup_skb/ingress",
     (8, 1): "cgroup_skb/egress",
@@ -106,7 +106,7 @@ _SECTIONS: Final[Mapping[tuple[int, int], str]] = {
     (24, 0): "raw_tp.w",
     (25, 21): "cgroup/getsockopt",
     (25, 22): "cgroup/setsockopt",
-    (30, 37): "sk_lookup",
+    (30, 36): "sk_lookup",
     (31, 0): "syscall",
 }
 
