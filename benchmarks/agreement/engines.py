@@ -12,7 +12,7 @@ import z3
 
 from benchmarks.agreement.operand_programs import FIRST_RESULT, Instance, OperandProgram
 from benchmarks.agreement.term_machine import TermMachine
-from llvm_bridge.native import Arena, Call, LeftProgramError, Stop, compile_functions
+from llvm_bridge.native import Arena, Call, Stop, compile_functions
 from synth import _engine
 from synth.engine_link import LANES, Symbols, to_engine
 from verifier_model.bpf.concrete import Machine, map_frame, run_function
@@ -72,14 +72,13 @@ def kernel(program: OperandProgram) -> tuple[Runner, Callable[[], None]]:
     return run, loaded.close
 
 
-def _legacy(read: Callable[[int, int], bytes], call: Call) -> int:
+def _legacy(arena: Arena, call: Call) -> int:
+    """A legacy load; those of our programs stay inside the packet."""
     insn = call.insn
     if insn.kind is not Kind.LEGACY_LOAD:
         raise RuntimeError(f"{insn.row.name} is no legacy load")
     start = insn.imm + (call.registers[insn.src] if insn.row.op == "ind" else 0)
-    if not 0 <= start <= len(read(0, 0)) + 4095:
-        raise LeftProgramError
-    return int.from_bytes(read(PACKET + start, insn.row.size), "big")
+    return int.from_bytes(arena.read(PACKET + start, insn.row.size), "big")
 
 
 def native(program: OperandProgram, order: ByteOrder, level: int = 0) -> Runner:
@@ -91,7 +90,7 @@ def native(program: OperandProgram, order: ByteOrder, level: int = 0) -> Runner:
 
     def run(a: int, b: int) -> Sequence[int]:
         arena.map(PACKET, _packet(program, a, b, order))
-        done = compiled.run("f", arena, (CONTEXT,), STACK, calls=lambda call: _legacy(arena.read, call))
+        done = compiled.run("f", arena, (CONTEXT,), STACK, calls=lambda call: _legacy(arena, call))
         if done.stop is not Stop.EXIT or done.result != _DONE:
             raise RuntimeError(f"native {program.family}: {done}")
         return _results(program, arena.read(PACKET, program.packet_size), order)
