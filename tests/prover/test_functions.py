@@ -250,9 +250,8 @@ def test_twin_is_not_proved(row: Row) -> None:
     wrong = row.after.replace(*row.twin)
     assert wrong != row.after
     verdict = compared(row.before, wrong, program_type=row.program_type)
-    assert verdict.status in (Status.REFUTED, Status.UNKNOWN), verdict
-    # Only behind a cut point may it stay open whether the difference can be met.
-    assert verdict.status is Status.REFUTED or "head" in row.before, verdict
+    # A difference that takes a hundred turns of a loop is not looked for.
+    assert verdict.status is (Status.UNKNOWN if row.name == "may_goto stays" else Status.REFUTED), verdict
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

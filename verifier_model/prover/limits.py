@@ -24,7 +24,7 @@ class Limits:
     seed: int = 1
     ways: int = 1024
     way_insns: int = 40_000
-    turns: int = 64
+    turns: int = 32
     shrink_tests: int = 256
 
 

@@ -27,6 +27,10 @@ from verifier_model.prover.terms import Term, Terms
 Implied = Callable[[tuple[Term, ...], Term], bool]
 
 
+class TooLongError(TooHardError):
+    """A way passes one block more often than the budget allows."""
+
+
 class Stop(NamedTuple):
     """Where a way ends: in front of a block, or (`is_exit`) at an exit of the function."""
 
@@ -102,7 +106,11 @@ class Walk:
     known: Callable[[Point], State] | None = None
 
     def ways(self, run: Run, label: str, conditions: Iterable[Term] = ()) -> Iterator[Way]:
-        """Every way from the start of a block to the next stop; raises TooHardError."""
+        """Every way from the start of a block to the next stop; raises TooHardError.
+
+        Ways that pass a block too often are left out, and TooLongError ends the others.
+        """
+        too_long: TooLongError | None = None
         given = tuple(conditions)
         pending = [Way(run, given, (), Stop(label), holding=frozenset(given))]
         while pending:
@@ -110,8 +118,13 @@ class Walk:
             if way.mismatch is not None or way.stop.is_exit or self._is_stop(way):
                 self.budget.spend(0, ways=1)
                 yield self._finished(way)
-            else:
+                continue
+            try:
                 pending += reversed(self._through_block(way))
+            except TooLongError as error:
+                too_long = error
+        if too_long is not None:
+            raise too_long
 
     def _is_stop(self, way: Way) -> bool:
         return bool(way.trail) and (way.stop.label in self.stops or way.stop.label not in self.graph.insns)
@@ -129,7 +142,7 @@ class Walk:
         insns = self.graph.insns[label]
         self.budget.spend(len(insns) + 1)
         if way.trail.count(label) >= self.budget.turns:
-            raise TooHardError(f"many turns through block {label} without a cut point")
+            raise TooLongError(f"many turns through block {label} without a cut point")
         way = replace(way, trail=(*way.trail, label))
         run.control = None
         try:

@@ -20,7 +20,7 @@ from verifier_model.prover.cuts import Claim, Start
 from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.events import Check
 from verifier_model.prover.limits import Limits, TooHardError
-from verifier_model.prover.paths import Budget, Graph, Walk, Way
+from verifier_model.prover.paths import Budget, Graph, TooLongError, Walk, Way
 from verifier_model.prover.smt_algebra import Query, relevant
 from verifier_model.prover.terms import Term, reachable
 from verifier_model.verdict import Equality
@@ -143,15 +143,21 @@ class Segment:
         self.judge = Judge(self.start, self.limits)
 
     def meetings(self) -> Iterator[Meeting]:
-        """All pairs of ways, except some that cannot be taken together; raises TooHardError."""
+        """All pairs of ways, except some that cannot be taken together; raises TooHardError, and TooLongError late."""
+        too_long: TooLongError | None = None
         budget = Budget(self.limits.ways, self.limits.way_insns, self.limits.turns)
         first = Walk(self.graphs[0], self.stops[0], budget, known=self.known)
         second = Walk(self.graphs[1], self.stops[1], budget, self.judge.implied)
         for before in first.ways(self.start.before.fork(), self.labels[0]):
             run = self.start.after.fork()
             run.script, run.types = before.run.events, before.run.types
-            for after in second.ways(run, self.labels[1], before.conditions):
-                yield Meeting(before, after)
+            try:
+                for after in second.ways(run, self.labels[1], before.conditions):
+                    yield Meeting(before, after)
+            except TooLongError as error:
+                too_long = error
+        if too_long is not None:
+            raise too_long
 
     def failures(self, claims: Claims) -> Iterator[Failure]:
         """Everything that is not proved, one counterexample per claim; also when nothing at all can get through."""

@@ -3,7 +3,11 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#ifdef WRONG
+#define ETHERTYPE_IN_MEMORY 0x0018
+#else
 #define ETHERTYPE_IN_MEMORY 0x0008 /* IPv4 as a little-endian machine reads it */
+#endif
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
