@@ -6,7 +6,7 @@ CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*
 C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle clean
+.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle model-emulated clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -64,6 +64,9 @@ availability: .venv/ready-test
 
 model-oracle: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.oracle --date $$(date +%F) --write $(MODEL_ORACLE_ARGS)
+
+model-emulated: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.emulated --date $$(date +%F) --write $(MODEL_EMULATED_ARGS)
 
 recheck: .venv/ready-test
 	@$(BIN)/python -m benchmarks.certificates.campaign --date $$(date +%F) $(RECHECK_ARGS)
