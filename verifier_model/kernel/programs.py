@@ -117,8 +117,13 @@ class LoadedObject:
 
 
 def load_insns(
-    insns: bytes, program_type: int, name: str = "insns", license: str = "GPL", expected_attach_type: int = 0
+    insns: bytes,
+    program_type: int,
+    name: str = "insns",
+    license: str = "GPL",
+    expected_attach_type: int = 0,
+    attach_btf_id: int = 0,
 ) -> LoadedProgram | Refused:
     """Load encoded instructions, file descriptors already in place."""
-    loaded = prog_load(program_type, insns, license, name, expected_attach_type)
+    loaded = prog_load(program_type, insns, license, name, expected_attach_type, attach_btf_id)
     return loaded if isinstance(loaded, Refused) else LoadedProgram(loaded, name, str(program_type))

@@ -101,10 +101,11 @@ class ProgramInfo:
 
 
 def prog_load(
-    type: int, insns: bytes, license: str = "GPL", name: str = "", expected_attach_type: int = 0
+    type: int, insns: bytes, license: str = "GPL", name: str = "", expected_attach_type: int = 0, attach_btf_id: int = 0
 ) -> int | Refused:
     """Load encoded instructions: a file descriptor, or the verifier's refusal.
 
+    `attach_btf_id`: for programs that name a function of the kernel, its id in the kernel's BTF.
     Only the verifier's own refusals (EACCES, EINVAL, E2BIG, ...) are `Refused`; a lack of permission raises.
     """
     if not is_permitted():
@@ -113,12 +114,16 @@ def prog_load(
     count = len(insns) // 8
     text = name.encode()[:_NAME_BYTES]
     try:
-        return bpf(Command.PROG_LOAD, _load_attr(type, count, code, licence, None, text, expected_attach_type))
+        return bpf(
+            Command.PROG_LOAD, _load_attr(type, count, code, licence, None, text, expected_attach_type, attach_btf_id)
+        )
     except OSError as error:
         reason = str(error.strerror)
     log = ctypes.create_string_buffer(LOG_BYTES)
     try:
-        fd = bpf(Command.PROG_LOAD, _load_attr(type, count, code, licence, log, text, expected_attach_type))
+        fd = bpf(
+            Command.PROG_LOAD, _load_attr(type, count, code, licence, log, text, expected_attach_type, attach_btf_id)
+        )
     except OSError:
         return Refused(name, reason, tail(log.value.decode(errors="replace")))
     return fd
@@ -132,10 +137,11 @@ def _load_attr(
     log: ctypes.Array[ctypes.c_char] | None,
     name: bytes,
     expected_attach_type: int,
+    attach_btf_id: int = 0,
 ) -> ctypes.Array[ctypes.c_char]:
     level, size = (1, len(log)) if log is not None else (0, 0)
     return attribute(
-        "IIQQIIQII16sII",
+        "IIQQIIQII16sIIIIQIIQII",
         type,
         count,
         address(code),
@@ -148,6 +154,8 @@ def _load_attr(
         name,
         0,
         expected_attach_type,
+        *(0,) * 7,  # BTF, function and line records
+        attach_btf_id,
     )
 
 
