@@ -183,7 +183,9 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
     if region is Region.STACK:
         loaded = read_stack(state, pointer, off, size, env.unit.byte_order)
         # Not every kernel knows what part of a spilled number or of a zeroed slot holds.
-        return _SIZED[size] if env.modest and size < SLOT_SIZE else loaded
+        is_number = size < SLOT_SIZE or pointer.value.constant is None
+        # At an address that it does not know, a kernel takes whatever it finds for a number.
+        return _SIZED[size] if env.modest and is_number else loaded
     if region is Region.CTX:
         return _load_context(env, pointer, off, size)
     if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
