@@ -6,7 +6,7 @@ CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*
 C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus oracle availability model-oracle model-emulated clean
+.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus model-typed-mutants oracle availability model-oracle model-emulated clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -45,6 +45,10 @@ corpus-report: .venv/ready-test
 
 model-corpus: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.corpus $(CORPUS_ARGS)
+
+# Programs on kernel objects, changed a little, put to the model and the running kernel.
+model-typed-mutants: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.typed_mutants $(TYPED_MUTANTS_ARGS)
 
 agreement: .venv/ready-test
 	@$(BIN)/python -m benchmarks.agreement.operands --date $$(date +%F) $(OPERANDS_ARGS)
