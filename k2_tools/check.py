@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 MARK = "*"
-LEGEND = f"yes N: accepted, N instructions processed.  {MARK} unverified: no real kernel stands behind the model here."
+LEGEND = (
+    "yes N: accepted, N instructions processed (the model counts as 6.18 does).  "
+    f"{MARK} unverified: no real kernel stands behind the model here."
+)
 
 
 @click.command()
@@ -42,8 +45,7 @@ def check(object_file: Path, kernel_set: str, asks: bool) -> None:
     words = {name: _ask(name, data, programs) for name in _oracles(profiles)} if asks else {}
     reports = {name: _reports(unit, name, profiles, words) for name in programs}
     console().print(_table(unit, profiles, reports, words, programs))
-    if not all(profile.is_verified for profile in profiles):
-        click.echo(LEGEND)
+    click.echo(LEGEND)
     lines = _refusals(profiles, reports) + _kernel_refusals(words, programs)
     for line in lines:
         click.echo(line)
