@@ -18,7 +18,7 @@ from verifier_model.prover.cuts import Claim, begin, claims_at_cut, claims_at_en
 from verifier_model.prover.events import Check
 from verifier_model.prover.limits import DEFAULT, Limits, TooHardError
 from verifier_model.prover.paths import Graph, Way, graph_of
-from verifier_model.prover.refinement import CONTRADICTION, is_satisfiable
+from verifier_model.prover.refinement import CONTEXT_WIDTHS, CONTRADICTION, is_satisfiable, relates_context_widths
 from verifier_model.prover.segments import Failure, Segment, trail
 from verifier_model.prover.shrink import smaller
 from verifier_model.prover.simplify import SimplifyingTerms
@@ -128,7 +128,7 @@ def _prove_function(whole: Whole) -> Verdict:
         if not is_satisfiable(segment.start.entry, whole.limits, segment.start.assumptions):
             return _unknown(CONTRADICTION)
         for failure in segment.failures(claims):
-            return _verdict(segment, failure, is_reachable=pair is None)
+            return _verdict(segment, failure, is_reachable=pair is None and _is_shown(failure))
         count += 1
         for other in sorted(reached & whole.cuts.keys() - seen, reverse=True):
             seen.add(other)
@@ -153,19 +153,29 @@ def _name(way: Way) -> str:
     return "an exit" if way.stop.is_exit else way.stop.label
 
 
+def _is_shown(failure: Failure) -> bool:
+    """Is it an event or a result that differs, and not only what is believed at a cut point?"""
+    before, after = failure.meeting
+    if after.mismatch is not None or (before.stop.is_exit and after.stop.is_exit):
+        return True
+    return any(check is failure.check for check in after.run.comparison.checks)
+
+
 def _verdict(segment: Segment, failure: Failure, is_reachable: bool) -> Verdict:
-    """A difference refutes only where the segment may really start; a state at a cut point is merely not excluded."""
+    """A difference refutes only where it can be met and seen: at a cut point it is merely not excluded."""
     text = f"{failure.text} (along {trail(failure.meeting)})"
     if failure.state is None:
         return _unknown(text)
     if not is_reachable:
-        return _unknown(f"not implied by what is believed at {segment.labels[0]}: {text}")
+        return _unknown(f"not implied by what is believed, from {segment.labels[0]}: {text}")
     runs = (failure.meeting.before.run, failure.meeting.after.run)
     mismatch = failure.meeting.after.mismatch
     if any(event.is_of_unknown_origin for run in runs for event in run.events) or (
         mismatch is not None and mismatch.is_kept
     ):
         return _unknown(text)
+    if relates_context_widths(*runs):
+        return _unknown(f"{CONTEXT_WIDTHS}: {text}")
     state, found = _smallest(segment, failure)
     text = f"{found or failure.text} (along {trail(failure.meeting)})"
     return Verdict(Status.REFUTED, counterexample=describe(runs, state, text))

@@ -31,6 +31,7 @@ from verifier_model.prover.start import describe, value_of
 from verifier_model.prover.terms import Term, Terms
 from verifier_model.verdict import Counterexample, Obligation, Status, Verdict
 
+CONTEXT_WIDTHS = "context loads of different widths are not related to each other"
 CONTRADICTION = "assumptions contradict each other"
 
 
@@ -131,8 +132,8 @@ def _refuted(problem: Problem, checks: list[Check], state: Assignment, limits: L
     difference = first_difference(checks, problem.assumptions, state)
     if difference is None:
         return None
-    if _relates_context_widths(problem):
-        return _unknown("context loads of different widths are not related to each other")
+    if relates_context_widths(problem.before, problem.after):
+        return _unknown(CONTEXT_WIDTHS)
     runs = (problem.before, problem.after)
     confirmed = confirms(*runs, state)
     if confirmed is False:
@@ -149,9 +150,9 @@ def _refuted(problem: Problem, checks: list[Check], state: Assignment, limits: L
     return Verdict(Status.REFUTED, counterexample=describe(runs, small, shown.text, limits.shrink_tests > 0))
 
 
-def _relates_context_widths(problem: Problem) -> bool:
+def relates_context_widths(before: Run, after: Run) -> bool:
     """Were overlapping context bytes read by loads of different shape?  The model takes those for unrelated."""
-    loads = sorted(problem.before.context_loads | problem.after.context_loads)
+    loads = sorted(before.context_loads | after.context_loads)
     return any(
         epoch == other_epoch and off < other_off + other_size and other_off < off + size
         for index, (epoch, off, size) in enumerate(loads)
