@@ -92,7 +92,11 @@ def _references_after(helper: Helper, before: State, state: State) -> State:
         state = locked(state, helper, before)
     result = state.regs[0]
     is_reference = helper.acquires or (helper.result is ResultKind.MAP_VALUE and _is_socket(result))
-    return acquired(state, result.id) if is_reference and result.is_pointer else state
+    if not is_reference or not result.is_pointer:
+        return state
+    # Sums of the pointer get ids of their own, and still depend on the reference.
+    state = replace(state, regs=(replace(result, owner=result.id), *state.regs[1:]))
+    return acquired(state, result.id)
 
 
 def _is_socket(result: Register) -> bool:

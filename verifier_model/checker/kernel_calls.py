@@ -216,7 +216,9 @@ def after_kfunc(env: Environment, name: str, state: State) -> State:
             owner = held
     result = _result(env, kfunc, declared, owner)
     state = replace(state, regs=(result, *[UNINIT] * 5, *state.regs[6:]))
-    return acquired(state, result.id) if "acquire" in kfunc.flags and result.is_pointer else state
+    if "acquire" not in kfunc.flags or not result.is_pointer:
+        return state
+    return acquired(replace(state, regs=(replace(result, owner=result.id), *state.regs[1:])), result.id)
 
 
 def _cast_problem(env: Environment, name: str, state: State) -> str | None:

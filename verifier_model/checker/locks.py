@@ -11,6 +11,7 @@ from verifier_model.checker.references import LOCK, acquired, holding, left
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import Helper
 from verifier_model.contracts.map_fields import MapField, fields_of
+from verifier_model.contracts.program_maps import map_problem
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import Held, State
 
@@ -22,6 +23,9 @@ def _field(env: Environment, register: Register, reg: int, kind: str) -> tuple[M
     definition = env.unit.map(register.symbol) if register.region in _HOLDERS else None
     if definition is None or register.nullable:
         return f"R{reg} type={type_name(register)} expected=map_value"
+    unusable = map_problem(env.unit, env.root, definition)
+    if unusable is not None:
+        return unusable
     at = register.constant_off
     if at is None:
         return f"R{reg} doesn't have constant offset. {kind} has to be at the constant offset"

@@ -116,6 +116,8 @@ def exit_problem(env: Environment, state: State) -> str | None:
         return result_problem(state)
     if state.callers and env.knows is not None and not env.knows.locked_calls and holding(state, LOCK) is not None:
         return "bpf_spin_unlock is missing"
+    if state.callers and holding(state, LOCK) is not None and env.knows is not None and not env.knows.locked_calls:
+        return "bpf_spin_unlock is missing"
     if state.callers:
         return "cannot return stack pointer to the caller" if result.region is Region.STACK else None
     held = exit_held_problem(state)

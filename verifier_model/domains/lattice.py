@@ -71,7 +71,10 @@ class _Join:
         return self._pointer(a, b)
 
     def _pointer(self, a: Register, b: Register) -> Register:
-        if a.frame != b.frame or a.owner != b.owner or (a.symbol != b.symbol and a.region is Region.DATA):
+        if a.frame != b.frame or (a.symbol != b.symbol and a.region is Region.DATA):
+            return _UNKNOWN
+        if a.owner != b.owner and (a.owner, b.owner) != (a.id, b.id):
+            # Only what is a reference itself on both sides is one behind them, under one id.
             return _UNKNOWN
         common = replace(
             a,
@@ -82,6 +85,7 @@ class _Join:
             exact=a.exact if a.exact == b.exact else None,
             assumed_safe=a.assumed_safe or b.assumed_safe,
             object=a.object if a.object == b.object else None,
+            owner=self.pair(False, a.owner, b.owner),
             readonly=a.readonly or b.readonly,
         )
         # One constant part stays; what a side has more moves into its variable part, for all registers of one id
@@ -349,4 +353,6 @@ def widened_numbers(old: State, new: State) -> State:
         replace(y, regs=tuple(map(register, x.regs, y.regs)), stack=stack(x.stack, y.stack))
         for x, y in zip(old.callers, new.callers, strict=True)
     )
-    return replace(new, regs=tuple(map(register, old.regs, new.regs)), stack=stack(old.stack, new.stack), callers=callers)
+    return replace(
+        new, regs=tuple(map(register, old.regs, new.regs)), stack=stack(old.stack, new.stack), callers=callers
+    )
