@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ ALL_PROVED, REFUTED, SOME_UNKNOWN = 0, 1, 3
 @click.command()
 @click.argument("first", type=OBJECT)
 @click.argument("second", type=OBJECT)
+@click.option("--steps", type=float, default=1.0, show_default=True, help="multiple of the prover's usual bound")
 @click.option("--certificate", type=click.Path(file_okay=False, path_type=Path), help="folder for the certificate")
-def prove(first: Path, second: Path, certificate: Path | None) -> None:
+def prove(first: Path, second: Path, steps: float, certificate: Path | None) -> None:
     """Prove, function by function, that SECOND does what FIRST does; compare maps and data.
 
     Status 0: everything is proved. 1: something is refuted. 3: nothing is, but something stays unknown.
@@ -30,6 +32,7 @@ def prove(first: Path, second: Path, certificate: Path | None) -> None:
     from k2_tools.validation import validate
     from llvm_bridge.object import Untouched
     from llvm_bridge.reader import read_object
+    from verifier_model.prover import DEFAULT
     from verifier_model.verdict import Status
 
     objects: list[Object] = []
@@ -40,7 +43,8 @@ def prove(first: Path, second: Path, certificate: Path | None) -> None:
         objects.append(parsed)
     counts: Counter[Status] = Counter()
     pairs = []
-    for pair in validate(*objects):
+    limits = replace(DEFAULT, solver_steps=round(steps * DEFAULT.solver_steps))
+    for pair in validate(objects[0], objects[1], limits):
         pairs.append(pair)
         counts[pair.verdict.status] += 1
         what = f"{pair.section} ({pair.name})" if pair.name else "the objects"

@@ -17,7 +17,7 @@ from synth.whole import Whole
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.callgraph import roots_of
-from verifier_model.prover import guess_cuts, prove_function
+from verifier_model.prover import DEFAULT, Limits, guess_cuts, prove_function
 from verifier_model.prover.functions import interface
 from verifier_model.verdict import Status, Verdict
 
@@ -44,7 +44,7 @@ class Pair:
         return self.evidence.verdict
 
 
-def validate(first: Object, second: Object) -> Iterator[Pair]:
+def validate(first: Object, second: Object, limits: Limits = DEFAULT) -> Iterator[Pair]:
     """The verdicts that together say whether `second` may stand for `first`: all must be PROVED."""
     for difference in differences(first, second):
         yield Pair("", "", _unknown(difference))
@@ -54,32 +54,32 @@ def validate(first: Object, second: Object) -> Iterator[Pair]:
         other = others.pop(function.name, None)
         evidence = _unknown("it is in the first object only")
         if other is not None:
-            evidence = compare(first, function, other, same_types)
+            evidence = compare(first, function, other, same_types, limits)
         yield Pair(function.name, function.section, evidence)
     for other in others.values():
         yield Pair(other.name, other.section, _unknown("it is in the second object only"))
 
 
-def compare(first: Object, before: Function, after: Function, same_types: bool) -> Evidence:
+def compare(first: Object, before: Function, after: Function, same_types: bool, limits: Limits = DEFAULT) -> Evidence:
     """Does `after` refine `before`, a function of `first`?"""
     misfit = misfits(before, after, same_types)
     if misfit is not None:
         return _unknown(misfit)
     if spelled(before) == spelled(after):
         return Evidence(Verdict(Status.PROVED, method="identical"))
-    progress = turned(first.unit, before, after)
+    progress = turned(first.unit, before, after, limits)
     if progress.is_whole:
         return Evidence(Verdict(Status.PROVED, method=f"{len(progress.steps)} blocks"), progress.steps)
-    return _as_a_whole(first, progress, after)
+    return _as_a_whole(first, progress, after, limits)
 
 
-def _as_a_whole(first: Object, progress: Progress, after: Function) -> Evidence:
+def _as_a_whole(first: Object, progress: Progress, after: Function, limits: Limits) -> Evidence:
     """What the blocks leave open, by the prover of whole functions."""
     unit = first.unit.with_function(progress.function)
     whole = Whole(after.name, len(progress.steps), context_of(unit, progress.function), after.blocks, (), "")
     question = whole.obligation(unit, progress.function)
-    cuts = guess_cuts(question.before, question.after, question.unit)
-    verdict = prove_function(replace(question, cuts=cuts))
+    cuts = guess_cuts(question.before, question.after, question.unit, limits)
+    verdict = prove_function(replace(question, cuts=cuts), limits)
     if not verdict.is_proved:
         return Evidence(verdict)
     return Evidence(verdict, progress.steps, replace(whole, cuts=cuts, method=verdict.method))
