@@ -150,6 +150,22 @@ PAIRS = (
     ),
     Pair(
         "m",
+        "an unsigned bound replaces a signed one of numbers without a least",
+        at(-2, "r4 = *(u64 *)(r2 +0)\nif r4 s> 1 goto out\nif r4 > 0x40000000 goto out\n"),
+        "",
+        at(-2, "r4 = *(u64 *)(r2 +0)\nif r4 > 0x40000000 goto out\nif r4 s> 1 goto out\n"),
+    ),
+    Pair(
+        "m",
+        "a negative half says nothing of the whole",
+        f"{BYTES}r4 = *(u64 *)(r2 +0)\nr4 s>>= 32\nif w4 s> -2 goto in\nr0 = 0\nexit\nin:\nif r4 s> -2 goto out\n"
+        f"r0 = *(u8 *)(r9 +0)\n{END}",
+        "R9 !read_ok",
+        f"{BYTES}r4 = *(u64 *)(r2 +0)\nr4 s>>= 32\nif r4 s> -2 goto in\nr0 = 0\nexit\nin:\nif r4 s> -2 goto out\n"
+        f"r0 = *(u8 *)(r9 +0)\n{END}",
+    ),
+    Pair(
+        "m",
         "swapped bytes are any number",
         moved("r4 = *(u16 *)(r2 +0)\nr4 = be16 r4\n"),
         "unbounded",

@@ -9,7 +9,7 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Operand
 from verifier_model.checker.environment import MAX_PACKET_OFF, ZERO, each_register, with_reg
 from verifier_model.checker.knowledge import Knowledge
-from verifier_model.checker.numbers import old_decision, old_lesson
+from verifier_model.checker.numbers import new_lesson, old_decision, old_lesson
 from verifier_model.contracts.contexts import VIEWS
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, refine
@@ -68,8 +68,10 @@ def _numbers(
 ) -> State | None:
     row = insn.row
     pair: tuple[Scalar, Scalar] | None
-    if knows is None or knows.ranges_decide:
+    if knows is None:
         pair = refine(row, dst.value, src.value, taken)
+    elif knows.ranges_decide:
+        pair = new_lesson(row, dst.value, src.value, taken)
     else:
         decision = old_decision(row, dst.value, src.value)
         if decision is not None:

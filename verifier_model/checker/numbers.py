@@ -16,6 +16,8 @@ from verifier_model.domains.scalar import U32_MAX, Scalar, alu_row, combine, ful
 _UNKNOWN: Final = frozenset({"div", "mod", "sdiv", "smod", "neg"})
 _SHIFTS: Final = frozenset({"lsh", "rsh", "arsh"})
 _U16_MAX: Final = 0xFFFF
+_S32_MIN, _S64_MIN = -(1 << 31), -(1 << 63)
+_UNSIGNED: Final = frozenset({"jgt", "jge", "jlt", "jle"})
 _NO_SIGNS: Final = ranges.top(64)[4:], ranges.top(32)[4:]
 
 
@@ -109,11 +111,34 @@ def old_lesson(row: Row, dst: Scalar, src: Scalar, taken: bool) -> tuple[Scalar,
     teaches = op != ("jne" if taken else "jeq")
     if op == "jset":
         teaches = constant is not None and (not taken or constant & constant - 1 == 0)
-    pair = refine(row, dst, src, taken) if teaches else (dst, src)
+    pair = refine(row, _compared(row, dst), _compared(row, src), taken) if teaches else (dst, src)
     if pair is None:
         # The kernel follows the impossible side with the number that it was compared with.
         pair = (src, src) if op in ("jeq", "jne") and constant is not None else (dst, src)
     return _other_half(row.width, pair[0]), _other_half(row.width, pair[1])
+
+
+def new_lesson(row: Row, dst: Scalar, src: Scalar, taken: bool) -> tuple[Scalar, Scalar] | None:
+    """Both operands behind a branch as kernels from 6.8 on know them; None where it cannot have gone that way."""
+    pair = refine(row, _compared(row, dst), _compared(row, src), taken)
+    return None if pair is None else (_learned(row, dst, pair[0]), _learned(row, src, pair[1]))
+
+
+def _compared(row: Row, value: Scalar) -> Scalar:
+    """What takes part in a comparison: of numbers without a least one, an unsigned comparison forgets signed bounds."""
+    least = value.smin == _S64_MIN if row.width == 64 else value.s32min == _S32_MIN
+    if row.op not in _UNSIGNED or not least:
+        return value
+    full, low = full_word(value), half_word(32, value)
+    if row.width == 64:
+        full = (*full[:4], *_NO_SIGNS[0])
+    return combine(64, 32, ranges.sync(64, full), ranges.sync(32, (*low[:4], *_NO_SIGNS[1])))
+
+
+def _learned(row: Row, old: Scalar, new: Scalar) -> Scalar:
+    """The signs of a half and of the whole are one only where the half is not negative (__reg_deduce_mixed_bounds)."""
+    is_mixed = row.width == 32 and _S32_MIN <= old.smin < 0 and old.smax < -_S32_MIN and new.s32min < 0
+    return old if is_mixed and new.constant is None else new
 
 
 def _low_constant(value: Scalar) -> int | None:
