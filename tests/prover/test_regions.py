@@ -152,6 +152,16 @@ def test_contradicting_facts_prove_nothing() -> None:
     assert prove_region(asked(row, row.after)).reason == "assumptions contradict each other"
 
 
+def test_an_exit_is_outside() -> None:
+    row = ROWS[0]._replace(after="a: goto OUT\nOUT: r7 += r6")
+    question = asked(row, row.before)
+    inside = function("a: goto OUT\nOUT: r7 += r6").blocks
+    turned = RegionObligation(
+        question.before, inside, "OUT", question.entry, question.demands, question.unit, question.function
+    )
+    assert prove_region(turned).reason == "an exit of the region is one of its own blocks"
+
+
 def test_limits_end_in_unknown() -> None:
     verdict = prove_region(asked(ROWS[0], ROWS[0].after), Limits(ways=1))
     assert (verdict.status, verdict.reason) == (Status.UNKNOWN, "too many ways through a segment")

@@ -45,6 +45,8 @@ def prove_region(region: RegionObligation, limits: Limits = DEFAULT) -> Verdict:
 def region_segment(region: RegionObligation, terms: Terms, limits: Limits) -> Segment:
     question = Obligation((), (), region.entry, NOTHING, region.unit, region.function)
     graphs = (graph_of(region.before, region.next_label), graph_of(region.after, region.next_label))
+    if any(label in graph.insns for graph in graphs for label in (region.next_label, *region.demands)):
+        raise TooHardError("an exit of the region is one of its own blocks")
     start = begin(question, terms, None, limits.alias_tests)
     return Segment(start, graphs, (graphs[0].entry, graphs[1].entry), (frozenset(), frozenset()), limits)
 
