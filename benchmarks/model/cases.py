@@ -40,7 +40,7 @@ DOCUMENT: Final = ROOT / "docs" / "model.md"
 SETS: Final = ("6.1", "6.12")
 FILES_SAY: Final = (6, 1, 192)  # the release whose answers stand in the files of 6.1
 _OBJECTS: Final = "6.12/selftests/clang-19/v4/verifier_"
-_STEPS: Final = 20_000
+_STEPS: Final = 5_000
 _STRICT: Final = 1  # BPF_F_STRICT_ALIGNMENT
 
 
@@ -107,7 +107,7 @@ def object_answers() -> list[Answer]:
     verdicts, found = KernelVerdicts(), []
     for path in sorted((objects_folder() / _OBJECTS).parent.glob("verifier_*.o")):
         key = str(path.relative_to(objects_folder()))[: -len(".o")]
-        for one in compare(key, verdicts):
+        for one in compare(key, verdicts, _STEPS):
             if one.kernel != "not asked":
                 name = f"{path.stem.removeprefix('verifier_')} {one.program}"
                 found.append(Answer("6.12", name, one.kernel == "accepted", one.model, one.model_reason))

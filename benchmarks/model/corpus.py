@@ -27,10 +27,11 @@ from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
 from verifier_model.bpf.unit import Unit
 from verifier_model.checker import check
+from verifier_model.checker.check import PROCESSED_LIMIT
 from verifier_model.contracts.relocation import for_kernel
 from verifier_model.kernel.types import running_kernel_types
 
-OBJECT_SECONDS: Final = 300
+OBJECT_SECONDS: Final = 120
 UNREADABLE: Final = "the reader leaves the object untouched"
 
 
@@ -62,8 +63,8 @@ class Comparison:
         return not self.model and self.kernel == "accepted"
 
 
-def compare(key: str, verdicts: KernelVerdicts) -> list[Comparison]:
-    """Every main program of one corpus object."""
+def compare(key: str, verdicts: KernelVerdicts, limit: int = PROCESSED_LIMIT) -> list[Comparison]:
+    """Every main program of one corpus object; the model refuses what takes it more than `limit` steps."""
     data = (objects_folder() / f"{key}.o").read_bytes()
     source = read_object(data)
     if isinstance(source, Untouched):
@@ -72,7 +73,7 @@ def compare(key: str, verdicts: KernelVerdicts) -> list[Comparison]:
     programs = tuple(function.name for function in unit.functions if not function.is_subprogram)
     words = verdicts.of(data, programs)
     types = running_kernel_types()
-    reports = _model(unit if types is None else for_kernel(unit, types), programs)
+    reports = _model(unit if types is None else for_kernel(unit, types), programs, limit)
     found = []
     for name in programs:
         function, word, report = unit.function(name), words.get(name), reports[name]
@@ -98,14 +99,14 @@ def compare(key: str, verdicts: KernelVerdicts) -> list[Comparison]:
 Verdict = tuple[bool, str, int, float]
 
 
-def _model(unit: Unit, programs: Sequence[str]) -> dict[str, Verdict]:
+def _model(unit: Unit, programs: Sequence[str], limit: int) -> dict[str, Verdict]:
     """The model's word on each program, from a child process: a crash or a hang is a refusal with that reason."""
 
     def work() -> bytes:
         found: dict[str, Verdict] = {}
         for name in programs:
             start = time.process_time()
-            report = check(unit, unit.function(name), running_knowledge())
+            report = check(unit, unit.function(name), running_knowledge(), limit)
             reason = "" if report.rejection is None else report.rejection.reason
             found[name] = report.accepted, reason, report.processed, time.process_time() - start
         return json.dumps(found).encode()
@@ -117,7 +118,7 @@ def _model(unit: Unit, programs: Sequence[str]) -> dict[str, Verdict]:
     except ChildFailed as error:
         if len(programs) == 1:
             return {programs[0]: (False, f"no verdict: {error}", 0, 0.0)}
-        return {name: verdict for one in programs for name, verdict in _model(unit, [one]).items()}
+        return {name: verdict for one in programs for name, verdict in _model(unit, [one], limit).items()}
 
 
 def corpus_keys() -> list[str]:
@@ -171,9 +172,18 @@ def reasons(found: Iterable[Comparison], examples: int = 1) -> list[str]:
 @click.option("--type", "only_type", default="", help="only programs of this type")
 @click.option("--reason", default="", help="only false rejects whose reason contains this; lists each")
 @click.option("--examples", default=1, help="examples per reason")
+@click.option("--limit", default=PROCESSED_LIMIT, help="steps that the model takes for one program at most")
 @click.option("--save", default="", help="write every comparison to this file, one JSON line each")
 def main(
-    sample: int, seed: int, everything: bool, folder: str, only_type: str, reason: str, examples: int, save: str
+    sample: int,
+    seed: int,
+    everything: bool,
+    folder: str,
+    only_type: str,
+    reason: str,
+    examples: int,
+    limit: int,
+    save: str,
 ) -> None:
     """Compare and print; exit 1 at a false accept."""
     keys = [key for key in corpus_keys() if folder in key]
@@ -182,7 +192,7 @@ def main(
     verdicts = KernelVerdicts()
     found: list[Comparison] = []
     for key in keys:
-        found += [one for one in compare(key, verdicts) if only_type in ("", one.type)]
+        found += [one for one in compare(key, verdicts, limit) if only_type in ("", one.type)]
     if save:
         with open(save, "w") as file:  # noqa: PTH123
             file.writelines(json.dumps(asdict(one)) + "\n" for one in found)

@@ -25,7 +25,7 @@ from verifier_model.checker.loops import cyclic_labels
 from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem, static_call_problem
 from verifier_model.checker.shape import shape_problem
 from verifier_model.checker.stack_depth import combined_depth_problem
-from verifier_model.checker.work import work
+from verifier_model.checker.work import WORK_LIMIT, work
 from verifier_model.contracts.global_functions import parameters
 from verifier_model.domains.lattice import includes, join
 from verifier_model.domains.registers import Region
@@ -235,7 +235,7 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
             rejection, count = _check_root(checker, knows, lowest)
             if rejection is not None:
                 return Report(False, rejection, processed + count)
-            done = work(unit, part)
+            done = work(unit, part, min(limit, WORK_LIMIT))
             if done is None:
                 reason = "BPF program is too large: nobody counts how many instructions are processed"
                 return Report(False, Rejection(root.name, None, reason), processed + count)

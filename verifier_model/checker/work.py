@@ -83,18 +83,19 @@ class Path:
     turns: tuple[int, ...] = (0,)
 
 
-def work(unit: Unit, root: Function) -> int | None:
-    """Instructions that the verifier processes for `root` with its static callees; None beyond WORK_LIMIT.
+def work(unit: Unit, root: Function, limit: int = WORK_LIMIT) -> int | None:
+    """Instructions that the verifier processes for `root` with its static callees; None beyond `limit`.
 
     For a function that the model accepts; for others the number means nothing.
     """
-    return Walk(unit, root).run()
+    return Walk(unit, root, limit).run()
 
 
 class Walk:
     """The walk over one root."""
 
-    def __init__(self, unit: Unit, root: Function) -> None:
+    def __init__(self, unit: Unit, root: Function, limit: int = WORK_LIMIT) -> None:
+        self.limit = limit
         self.env = Environment(unit, root)
         self.program: Control = control(unit, root)
         self.reads = StackReads(self.program)
@@ -111,10 +112,10 @@ class Walk:
         while self.waiting:
             path = self.waiting.pop()
             while self._advance(path):
-                if self.processed > WORK_LIMIT:
+                if self.processed > self.limit:
                     return None
             self._end(path)
-        return self.processed if self.processed <= WORK_LIMIT and not self.is_lost else None
+        return self.processed if self.processed <= self.limit and not self.is_lost else None
 
     def _end(self, path: Path) -> None:
         kept = path.kept
