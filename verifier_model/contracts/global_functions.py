@@ -49,6 +49,8 @@ class _Memory:
         self.types: Btf | None = None
         self.known: dict[tuple[int, str | None], Parameters | str] = {}
         self.tags: dict[tuple[int, int], set[str]] = {}
+        self.unit: Unit | None = None
+        self.movers: dict[str, bool] = {}
 
     def turn_to(self, types: Btf) -> None:
         if self.types is types:
@@ -141,12 +143,20 @@ def _called(unit: Unit, function: Function) -> Iterator[Function]:
             yield callee
 
 
-def moves_packet(unit: Unit, function: Function, seen: frozenset[str] = frozenset()) -> bool:
+def moves_packet(unit: Unit, function: Function) -> bool:
     """May the function or one that it calls move the packet (subprog_info.changes_pkt_data, 6.13)?"""
+    if _memory.unit is not unit:
+        _memory.unit, _memory.movers = unit, {}
+    if function.name not in _memory.movers:
+        _memory.movers[function.name] = _moves_packet(unit, function, frozenset())
+    return _memory.movers[function.name]
+
+
+def _moves_packet(unit: Unit, function: Function, seen: frozenset[str]) -> bool:
     for _, insn in function.insns():
         if insn.row.name == "call_helper":
             helper = HELPERS.get(insn.imm)
             if helper is None or helper.changes_packet or helper.callback:
                 return True
     names = seen | {function.name}
-    return any(moves_packet(unit, callee, names) for callee in _called(unit, function) if callee.name not in names)
+    return any(_moves_packet(unit, callee, names) for callee in _called(unit, function) if callee.name not in names)

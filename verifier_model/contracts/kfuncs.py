@@ -199,11 +199,31 @@ _SUFFIXES: Final = (
 )
 
 
+class _Memory:
+    """Signatures by the types asked about last: one exploration asks for the same few thousands of times."""
+
+    def __init__(self) -> None:
+        self.types: Btf | None = None
+        self.known: dict[tuple[str, str | None], Signature | str] = {}
+
+
+_memory: Final = _Memory()
+
+
 def signature(unit: Unit, name: str, function: Function) -> Signature | str:
     """The signature of the kfunc as `function`'s program type sees it, or why it has none."""
     types = unit.kernel_types or unit.types
     if types is None:
         return f"nothing declares {name}"
+    if _memory.types is not types:
+        _memory.types, _memory.known = types, {}
+    key = name, function.program_type
+    if key not in _memory.known:
+        _memory.known[key] = _signature(unit, types, name, function)
+    return _memory.known[key]
+
+
+def _signature(unit: Unit, types: Btf, name: str, function: Function) -> Signature | str:
     if unit.kernel_types is not None and not is_tagged(unit.kernel_types, essential_name(name)):
         return f"the kernel has no function {name} for programs"
     at = types.function(name if unit.kernel_types is None else essential_name(name))
