@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from verifier_model.bpf.unit import AccessFacts, Unit
 
 
+CLAIM_REMOVED = "a section of the object that claims to be our plugin's was removed"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of an object: `data` is what the file should hold, the input itself where nothing was gained.
@@ -49,18 +52,18 @@ def optimise_bytes(
     """
     # Imported here because the wrapper's own process must stay quick: z3 takes longer to load than clang to run.
     from llvm_bridge.object import Untouched
-    from llvm_bridge.reader import read_object
+    from llvm_bridge.reader import read_object, without_claims
     from synth.pipeline import optimise
 
     accesses, why = _accesses(data, second)
     source = read_object(data, cpu_level, accesses)
     if isinstance(source, Untouched):
-        return _untouched(data, settings, source.reason)
+        return _untouched(data, without_claims(data), settings, source.reason)
     journal: Journal = {}
     gate = _kernel_gate(source) if settings.gate == "kernel" else None
     unit, record = optimise(source.unit, settings, gate, journal)
     if source.data != data:
-        why = (*why, "a section of the object that claims to be our plugin's was removed")
+        why = (*why, CLAIM_REMOVED)
     record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
     losses: Counter[str] = Counter()
     new, kept = _write(source, unit, losses)
@@ -161,8 +164,10 @@ def _kernel_gate(source: Object) -> Callable[[Unit], str | None]:
     return gate
 
 
-def _untouched(data: bytes, settings: Settings, reason: str) -> Outcome:
-    return Outcome(data, Record(functions=(), settings=settings.digest, counters={reason: 1}))
+def _untouched(data: bytes, unclaimed: bytes, settings: Settings, reason: str) -> Outcome:
+    """The object as it is but for a section that claims to be our plugin's."""
+    reasons = (reason,) if unclaimed == data else (reason, CLAIM_REMOVED)
+    return Outcome(unclaimed, Record(functions=(), settings=settings.digest, counters=dict.fromkeys(reasons, 1)))
 
 
 def optimise_in_child(

@@ -11,7 +11,9 @@ import click
 
 from synth.settings import ROWS, Row, Settings, SettingsError, parse, unknown_variables
 
-OPTION_ROWS = tuple(row for row in ROWS if row.shapes_output)
+# The plugin takes part in a compilation, and these commands start from an object that exists.
+COMPILE_ONLY = frozenset({"plugin"})
+OPTION_ROWS = tuple(row for row in ROWS if row.shapes_output and row.name not in COMPILE_ONLY)
 
 
 def _callback(row: Row) -> Callable[[click.Context, click.Parameter, str | None], Any]:

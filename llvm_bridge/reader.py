@@ -73,15 +73,21 @@ def read_object(
     recorded, by symbol name; a section in the object itself that claims to be such a record is taken out unread.
     """
     try:
-        return _read(_without_claims(bytes(data)), cpu_level, accesses or {})
+        return _read(without_claims(bytes(data)), cpu_level, accesses or {})
     except (ObjectError, BtfError) as error:
         return Untouched(str(error))
 
 
-def _without_claims(data: bytes) -> bytes:
-    """The object without the section of our plugin; as it is when something else needs that."""
+def without_claims(data: bytes) -> bytes:
+    """The object without the section of our plugin.
+
+    As it is when something else needs that, or where a section of an unknown type may hold the numbers of others.
+    """
     try:
-        return without_section(data)
+        new = without_section(data)
+        if new is not data:
+            _refuse_unknown_types(elf_file.parse(data))
+        return new
     except (ObjectError, BtfError):
         return data
 
@@ -132,16 +138,21 @@ def _refuse_unknown(elf: Elf) -> None:
     elsewhere = split_from_elsewhere(elf)
     if elsewhere is not None:
         raise ObjectError(elsewhere)
+    _refuse_unknown_types(elf)
     seen = set()
     for section in elf.sections[1:]:
-        if section.type not in _KNOWN_TYPES:
-            raise ObjectError(f"section {section.name} has the unknown type {section.type:#x}")
         if section.name.startswith(_STALE_IF_CHANGED):
             raise ObjectError(f"section {section.name} repeats the code in another form")
         if section.is_allocated and section.name in seen:
             raise ObjectError(f"two sections are called {section.name}")
         if section.is_allocated:
             seen.add(section.name)
+
+
+def _refuse_unknown_types(elf: Elf) -> None:
+    for section in elf.sections[1:]:
+        if section.type not in _KNOWN_TYPES:
+            raise ObjectError(f"section {section.name} has the unknown type {section.type:#x}")
 
 
 def _all_bounds(elf: Elf) -> dict[int, CodeSection]:

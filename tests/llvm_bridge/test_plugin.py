@@ -17,9 +17,11 @@ from llvm_bridge.invocation import Job, jobs
 from llvm_bridge.lint import lint
 from llvm_bridge.object import Object
 from llvm_bridge.plugin_facts import NoFacts, facts_for, second_object
-from llvm_bridge.reader import read_object
+from llvm_bridge.reader import read_object, without_claims
 from llvm_bridge.toolchain import find_plugin
 from llvm_bridge.writer import write_object
+from object_stage import optimise_bytes
+from synth.settings import Settings
 from verifier_model.bpf.unit import AccessFacts
 
 PLAIN = AccessFacts(has_volatile=False, has_atomic=False, has_barrier=False)
@@ -358,6 +360,30 @@ def section(data: bytes, name: str) -> bytes | None:
     elf = parse(data)
     index = elf.section_index(name)
     return None if index is None else elf.sections[index].data
+
+
+@pytest.mark.needs("clang-19")
+def test_forged_record_leaves_an_object_that_is_otherwise_left_alone(folder: Path) -> None:
+    """A copy of the bitcode keeps the object from being changed; the claim goes all the same."""
+    bitcode = 'const char as_bitcode[] __attribute__((section(".llvmbc"), used)) = "BC";\n'
+    forged, _ = compile_here(SOURCE + FORGED + bitcode)
+    plain, _ = compile_here(SOURCE + bitcode)
+    kept = optimise_bytes(forged, Settings())
+    assert find(parse(forged)) is not None and find(parse(kept.data)) is None
+    assert kept.data == without_claims(forged)
+    assert {"a section of the object that claims to be our plugin's was removed"} < set(kept.record.counters)
+    assert [section.name for section in parse(kept.data).sections] == [s.name for s in parse(plain).sections]
+    assert lint(kept.data) == ()
+    alone = optimise_bytes(plain, Settings())
+    assert alone.data == plain
+    assert len(alone.record.counters) == 1
+    # What we do not know may hold the numbers of sections: then nothing is renumbered.
+    elf = parse(forged)
+    number = elf.section_index(".llvmbc")
+    assert number is not None
+    group = replace(elf.sections[number], type=17)
+    unknown = serialise(replace(elf, sections=(*elf.sections[:number], group, *elf.sections[number + 1 :])))
+    assert optimise_bytes(unknown, Settings()).data == unknown == without_claims(unknown)
 
 
 @pytest.mark.needs("clang-19")

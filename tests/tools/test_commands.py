@@ -140,7 +140,7 @@ def test_wrong_option_is_refused_with_what_is_allowed(objects: Path) -> None:
 def test_options_are_the_rows_that_shape_the_output() -> None:
     text = k2("opt", "--help").output
     for row in ROWS:
-        is_option = row.shapes_output or row.name == "certificate"
+        is_option = (row.shapes_output or row.name == "certificate") and row.name != "plugin"  # nothing is compiled
         assert (f"--{row.name.replace('_', '-')} " in text) == is_option
 
 
