@@ -9,19 +9,23 @@ and every program that the model accepts and the kernel's verifier refuses (a fa
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 import click
 
 from benchmarks.corpus.jobs import objects_folder
+from benchmarks.kernel_word import ROOT
 from benchmarks.model.verdicts import KernelVerdicts, is_verifiers, refusal, running_knowledge
+from benchmarks.provenance import provenance, replace_section
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
@@ -32,7 +36,8 @@ from verifier_model.contracts.relocation import for_kernel
 from verifier_model.kernel.types import running_kernel_types
 
 OBJECT_SECONDS: Final = 120
-UNREADABLE: Final = "the reader leaves the object untouched"
+DOCUMENT: Final = ROOT / "docs" / "model.md"
+SIZES: Final = ((1, 100), (100, 400), (400, 600), (600, 1500), (1500, 2500), (2500, 1 << 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +165,95 @@ def reasons(found: Iterable[Comparison], examples: int = 1) -> list[str]:
         shown = ", ".join(f"{name} {count}" for name, count in types.most_common(4))
         lines.append(f"{len(members):5d}  {reason}  [{shown}]")
         step = max(len(members) // max(examples, 1), 1)
-        lines += [f"         {one.key} {one.program}: {one.model_reason}" for one in members[::step][:examples]]
+        lines += [
+            f"         {one.key} {one.program}: {one.model_reason}" for one in members[::step][: max(examples, 0)]
+        ]
     return lines
+
+
+def rank_correlation(pairs: Sequence[tuple[int, int]]) -> float:
+    """Spearman's: how alike both columns order their rows, 1 for equal orders; equal values share their mean rank."""
+    left, right = _ranks([a for a, _ in pairs]), _ranks([b for _, b in pairs])
+    middle = (len(pairs) + 1) / 2
+    shared = sum((a - middle) * (b - middle) for a, b in zip(left, right, strict=True))
+    spread = sum((a - middle) ** 2 for a in left) * sum((b - middle) ** 2 for b in right)
+    return shared / math.sqrt(spread) if spread else 1.0
+
+
+def _compared(keys: Iterable[str], limit: int, path: Path | None) -> list[Comparison]:
+    """All comparisons; those in the file at `path` are not made again, new ones are added to it."""
+    known: dict[str, list[Comparison]] = {}
+    for line in path.read_text().splitlines() if path is not None and path.exists() else ():
+        key, rows = json.loads(line)
+        known[key] = [Comparison(**row) for row in rows]
+    verdicts, found = KernelVerdicts(), list[Comparison]()
+    for key in keys:
+        if key not in known:
+            known[key] = compare(key, verdicts, limit)
+            if path is not None:
+                with path.open("a") as file:
+                    file.write(json.dumps([key, [asdict(one) for one in known[key]]]) + "\n")
+        found += known[key]
+    return found
+
+
+def _ranks(values: Sequence[int]) -> list[float]:
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, value in enumerate(sorted(values), 1):
+        places[value].append(place)
+    return [sum(places[value]) / len(places[value]) for value in values]
+
+
+def work_line(found: Iterable[Comparison]) -> str:
+    """How the model's processed instructions rank programs beside the kernel's."""
+    pairs = [(one.processed, one.verified_insns) for one in found if one.model and one.kernel == "accepted"]
+    equal = sum(a == b for a, b in pairs)
+    return (
+        f"Processed instructions of {len(pairs)} programs that both accept: rank correlation "
+        f"{rank_correlation(pairs):.4f}, equal for {equal} ({100 * equal / max(len(pairs), 1):.1f} %)."
+    )
+
+
+def speed_lines(found: Iterable[Comparison]) -> list[str]:
+    """CPU seconds of the check by size, for programs that the model accepts."""
+    accepted = [one for one in found if one.model]
+    lines = ["| slots | programs | median | slowest | program |", "|---|--:|--:|--:|---|"]
+    for low, high in SIZES:
+        band = sorted((one for one in accepted if low <= one.slots < high), key=lambda one: one.cpu)
+        if band:
+            last = band[-1]
+            name = f"{last.key} {last.program}"
+            lines.append(
+                f"| {low} to {high - 1} | {len(band)} | {band[len(band) // 2].cpu:.3f} s | {last.cpu:.3f} s | {name} |"
+            )
+    return lines
+
+
+def markdown(found: Sequence[Comparison], objects: int, seed: int, source: Mapping[str, object]) -> str:
+    """The figures as they stand in docs/model.md."""
+    kernel = Counter(one.kernel for one in found)
+    wrong = sum(one.is_false_accept for one in found)
+    return "\n".join(
+        [
+            f"On {source['date']}, running kernel {source['kernel']}, commit {source['commit']}: {objects} objects "
+            f"(seed {seed}) with {len(found)} programs, of which the kernel accepts {kernel['accepted']}, its verifier "
+            f"refuses {kernel['refused']}, and {kernel['not asked']} do not come as far. False accepts: {wrong}.",
+            "",
+            *table(found),
+            "",
+            work_line(found),
+            "",
+            "CPU seconds of the check by size of program:",
+            "",
+            *speed_lines(found),
+            "",
+            "Why the model refuses what the kernel loads:",
+            "",
+            "```",
+            *reasons(found, 0),
+            "```",
+        ]
+    )
 
 
 @click.command()
@@ -173,7 +265,8 @@ def reasons(found: Iterable[Comparison], examples: int = 1) -> list[str]:
 @click.option("--reason", default="", help="only false rejects whose reason contains this; lists each")
 @click.option("--examples", default=1, help="examples per reason")
 @click.option("--limit", default=PROCESSED_LIMIT, help="steps that the model takes for one program at most")
-@click.option("--save", default="", help="write every comparison to this file, one JSON line each")
+@click.option("--write", "date", default="", help="write docs/model.md, with this day beside the figures")
+@click.option("--save", default="", help="keep comparisons in this file, and go on with those that it holds")
 def main(
     sample: int,
     seed: int,
@@ -183,19 +276,14 @@ def main(
     reason: str,
     examples: int,
     limit: int,
+    date: str,
     save: str,
 ) -> None:
     """Compare and print; exit 1 at a false accept."""
     keys = [key for key in corpus_keys() if folder in key]
     if not everything and sample < len(keys):
         keys = sorted(random.Random(seed).sample(keys, sample))
-    verdicts = KernelVerdicts()
-    found: list[Comparison] = []
-    for key in keys:
-        found += [one for one in compare(key, verdicts, limit) if only_type in ("", one.type)]
-    if save:
-        with open(save, "w") as file:  # noqa: PTH123
-            file.writelines(json.dumps(asdict(one)) + "\n" for one in found)
+    found = [one for one in _compared(keys, limit, Path(save) if save else None) if only_type in ("", one.type)]
     if reason:
         for one in found:
             if one.is_false_reject and reason in one.model_reason:
@@ -208,6 +296,9 @@ def main(
         + " by the kernel"
     )
     print("\n".join(["", *table(found), "", "Why the model refuses what the kernel loads:", *reasons(found, examples)]))
+    print("\n".join(["", work_line(found), *speed_lines(found)]))
+    if date:
+        replace_section(DOCUMENT, "corpus", markdown(found, len(keys), seed, provenance(date, ())))
     wrong = [one for one in found if one.is_false_accept]
     print(f"\n{len(wrong)} false accepts")
     for one in wrong:
