@@ -37,10 +37,10 @@ class Environment:
     or a static subprogram called from it.
 
     `knows`: derive only what this kernel derives too, for the acceptance check; None for facts, which need no modesty.
-    Ids count up, so that equal analyses give equal ids.
+    Ids count up, so that equal analyses give equal ids.  `absences`: why helpers may not be used, once that was asked.
     """
 
-    __slots__ = ("_arguments", "function", "knows", "next_id", "program", "root", "symbols", "unit")
+    __slots__ = ("_arguments", "absences", "function", "knows", "next_id", "program", "root", "symbols", "unit")
 
     def __init__(
         self, unit: Unit, root: Function, knows: Knowledge | None = None, first_id: int = FIRST_FREE_ID
@@ -52,6 +52,7 @@ class Environment:
         self.next_id = first_id
         self.symbols = {name: -1 - at for at, name in enumerate((*unit.maps, *unit.data))}
         self.program: ProgramType | None = program_of(root)
+        self.absences: dict[int, str | None] = {}
         self._arguments: tuple[ContextArgument, ...] | str | None = None
 
     @property

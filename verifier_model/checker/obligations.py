@@ -67,7 +67,7 @@ def call_problem(env: Environment, insn: Insn, state: State) -> str | None:
     helper = helper_of(insn)
     if helper is None:
         return f"invalid func unknown#{insn.imm}"
-    absent = helper_problem(env.unit, env.root, helper, None if env.knows is None else env.knows.release)
+    absent = _absence(env, helper)
     if absent is not None:
         return absent
     if holding(state, LOCK) is not None and helper.name != "spin_unlock":
@@ -81,6 +81,13 @@ def call_problem(env: Environment, insn: Insn, state: State) -> str | None:
     if helper.name == "get_local_storage" and not (state.regs[2].is_scalar and state.regs[2].value.constant == 0):
         return "get_local_storage() doesn't support non-zero flags"
     return _arguments_problem(env, helper, state) or _reference_problem(helper, state)
+
+
+def _absence(env: Environment, helper: Helper) -> str | None:
+    if helper.id not in env.absences:
+        release = None if env.knows is None else env.knows.release
+        env.absences[helper.id] = helper_problem(env.unit, env.root, helper, release)
+    return env.absences[helper.id]
 
 
 def _arguments_problem(env: Environment, helper: Helper, state: State) -> str | None:
