@@ -170,3 +170,6 @@ def test_without_a_kernel_nothing_is_known_of_arguments() -> None:
 def test_unknown_targets_have_no_arguments() -> None:
     assert isinstance(context_arguments(attached("tp_btf/no_such_tracepoint"), kernel()), str)
     assert isinstance(context_arguments(attached("fentry/no_such_function"), kernel()), str)
+    # An operation may be called like a function of the kernel and is none.
+    assert isinstance(context_arguments(attached("struct_ops/tcp_reno_ssthresh"), kernel()), str)
+    assert not isinstance(context_arguments(attached("fentry/tcp_reno_ssthresh"), kernel()), str)

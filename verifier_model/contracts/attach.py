@@ -101,6 +101,8 @@ BUFFERS: Final = frozenset(
 )
 
 
+# Sections that name a function of the kernel, or a hook or an iterator that is one.
+_BY_FUNCTION: Final = ("fentry", "fexit", "fmod_ret", "fsession", "lsm", "iter")
 # Names of the kernel functions that stand for hooks and iterators.
 _PREFIXES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -155,7 +157,7 @@ def attach_id(function: Function, kernel: Btf) -> int:
     head, name = section_head(function.section), attach_name(function)
     if head == "tp_btf":
         return kernel.named(f"btf_trace_{name}", Kind.TYPEDEF)
-    if not head.startswith(("fentry", "fexit", "fmod_ret", "lsm", "iter")):
+    if not head.startswith(_BY_FUNCTION):
         return 0
     return kernel.function(_PREFIXES.get(head, "") + name) or 0
 
@@ -168,6 +170,8 @@ def _target(kernel: Btf, head: str, name: str) -> _Target | str:
         if proto.kind is not Kind.FUNC_PROTO:
             return f"no tracepoint {name} in the kernel's BTF"
         return _Target(tuple(p.name for p in proto.members[1:]), tuple(p.type for p in proto.members[1:]))
+    if not head.startswith(_BY_FUNCTION):
+        return f"the types of {head} programs' arguments are not known"
     function = kernel.function(_PREFIXES.get(head, "") + name)
     proto = kernel.types[kernel.types[function].type] if function else Type(Kind.VOID)
     if proto.kind is not Kind.FUNC_PROTO:
