@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from benchmarks.model.availability import call, known, loadable, rows
+from benchmarks.model.emulated import Asked, figures, raw_of
+from benchmarks.model.fixed_maps import MAPS
 from benchmarks.model.oracle import Drawn, compare, kernel_word
+from benchmarks.model.slots import SlotProgram
 from tests.llvm_bridge.objects import compile_text
 from verifier_model.contracts.availability import COLUMNS, GPL_ONLY, Row
 from verifier_model.contracts.places import BY_NAME as PLACE
@@ -106,3 +109,26 @@ def test_the_models_word_stands_beside_the_kernels() -> None:
     assert bad.is_false_accept, "the kernel refuses what the model accepts"
     assert not worse.model
     assert not worse.is_false_accept
+
+
+def test_programs_keep_their_maps_on_the_way_to_the_oracle() -> None:
+    load_map = bytes.fromhex("18110000000000000000000000000000")
+    exit_ = bytes.fromhex("b7000000000000009500000000000000")
+    maps = {0: MAPS["map_in_map"], 2: MAPS["map_spin_lock"], 4: MAPS["map_in_map"], 6: MAPS["map_array_48b"]}
+    raw = raw_of(SlotProgram("x", load_map * 3 + exit_, 6, maps=maps))
+    assert raw.relocations == ((0, 1), (2, 2), (4, 1)), "slot 6 loads no map"
+    assert [spec.inner for spec in raw.maps] == [None, 0, None]
+    assert raw.maps[2].btf_value
+    assert raw.btf
+    assert not raw_of(SlotProgram("x", exit_, 6)).btf
+
+
+def test_figures_count_what_was_asked() -> None:
+    def asked(is_case: bool, model: str, kernel: bool | None) -> Asked:
+        return Asked("x", is_case, model, kernel, "", "", 6)
+
+    found = [asked(True, "", True), asked(True, "no", True), asked(True, "", None)]
+    found += [asked(False, "", True)] * 4 + [asked(False, "no", True), asked(False, "", False)]
+    row, wrong = figures(Pretended(), found, 100)
+    assert row == "| Linux 6.1.192 | 2 | 50.0 % | 0 | 100 | 44.4 % | 1 |", "a refused mutant stands for five"
+    assert len(wrong) == 1
