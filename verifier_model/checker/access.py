@@ -84,7 +84,7 @@ def _stack(env: Environment, state: State, reg: int, off: int, size: int, is_sto
         return f"R{reg} points to an unknown frame"
     if is_store:
         return owned_problem(state, pointer, low, high + size)
-    return stack_read_problem(state, pointer, low, high + size, size)
+    return stack_read_problem(env, state, pointer, low, high + size, size)
 
 
 def owned_problem(state: State, pointer: Register, low: int, high: int) -> str | None:
@@ -100,9 +100,20 @@ def owned_problem(state: State, pointer: Register, low: int, high: int) -> str |
     return None
 
 
-def stack_read_problem(state: State, pointer: Register, low: int, high: int, size: int) -> str | None:
-    """Why bytes [low, high) of the pointer's frame may not be read `size` at a time."""
+def stack_read_problem(
+    env: Environment, state: State, pointer: Register, low: int, high: int, size: int
+) -> str | None:
+    """Why bytes [low, high) of the pointer's frame may not be read `size` at a time.
+
+    A whole slot that was never written may be read where the kernel lets programs do so; what comes is of no use but to
+    be copied.  On another path a pointer may be there, which may not be read in parts.
+    """
     stack = frame_stack(state, pointer.frame)
+    is_whole_slot = size == SLOT_SIZE and high - low == size and low % SLOT_SIZE == 0
+    if is_whole_slot and stack is not None and env.knows is not None and env.knows.uninitialised_stack:
+        slot = stack.get(low, EMPTY_SLOT)
+        if slot.spill is None and "?" in slot.marks:
+            return None
     if stack is None:
         return "the frame is not known"
     for first in range(low & -SLOT_SIZE, high, SLOT_SIZE):

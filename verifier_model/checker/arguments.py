@@ -234,7 +234,7 @@ def buffer_problem(
             return f"invalid indirect access to stack R{reg} off={low} size={size}"
         if is_output and pointer.value.constant is not None:
             return owned_problem(state, pointer, low, high)
-        return _initialised(state, pointer, low, high)
+        return _initialised(env, state, pointer, low, high)
     if pointer.region is Region.MEMORY:
         if is_store and pointer.readonly:
             return f"R{reg} cannot write into rdonly_mem"
@@ -242,9 +242,12 @@ def buffer_problem(
     return access_problem(env, state, reg, 0, size, is_store)
 
 
-def _initialised(state: State, pointer: Register, low: int, high: int) -> str | None:
+def _initialised(env: Environment, state: State, pointer: Register, low: int, high: int) -> str | None:
+    if env.knows is not None and env.knows.uninitialised_stack:
+        # Then a helper may also be handed what was never written, and pointers (allow_ptr_leaks).
+        return owned_problem(state, pointer, low, high)
     # A helper may be handed a spilled number but no spilled pointer, hence the one-byte reads.
-    problem = stack_read_problem(state, pointer, low, high, 1)
+    problem = stack_read_problem(env, state, pointer, low, high, 1)
     return None if problem is None else f"invalid indirect read from stack: {problem}"
 
 
