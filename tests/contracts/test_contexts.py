@@ -220,3 +220,12 @@ def test_the_views_of_sockets_agree_with_the_kernel(view: str) -> None:
                     shy.append((off, size, is_store))
                 agreed += ours and kernels
     assert not wrong and not shy and agreed, (view, wrong, shy)
+
+
+def test_results_of_hooks_depend_on_the_hook() -> None:
+    assert row_of("lsm/file_open").results == (-4095, 0) and row_of("lsm/file_open").half_result
+    assert row_of("lsm.s/audit_rule_known").results == (0, 1)
+    assert row_of("lsm_cgroup/socket_bind").results == (0, 1)
+    assert row_of("lsm_cgroup/sk_free_security").results == (1, 1)
+    assert row_of("tp_btf/sched_switch").results is None and row_of("fentry/do_exit").results == (0, 0)
+    assert row_of("iter.s/task").results == (0, 1) and row_of("cgroup/recvmsg6").results == (1, 1)

@@ -137,7 +137,10 @@ def exit_problem(env: Environment, state: State) -> str | None:
         return "At subprogram exit the register R0 is not a scalar value"
     if results is not None and not result.is_scalar:
         return f"At program exit the register R0 is not a known value, it should be in [{results[0]}, {results[1]}]"
-    if results is not None and not (results[0] <= result.value.smin and result.value.smax <= results[1]):
+    value = result.value
+    is_half = env.program is not None and env.program.half_result and results is not None and results[0] < 0
+    low, high = (value.s32min, value.s32max) if is_half else (value.smin, value.smax)
+    if results is not None and not (results[0] <= low and high <= results[1]):
         return (
             f"At program exit the register R0 has unknown scalar value should have been in [{results[0]}, {results[1]}]"
         )

@@ -27,9 +27,9 @@ class ProgramType:
     `fields` sorted by offset; None: the layout is not described here.  `opaque`: (first byte, end) of a context that
     may be read (and written, with `opaque_writable`) at any aligned width and holds only numbers for us.
     `packet_writable`: direct packet stores allowed.  `results`: range that the kernel demands of r0 at exit, None when
-    any number goes (check_return_code).  `struct`: name of the context's type as sources write it, "" where they do
-    not.  `arguments`: the context is an array of 8-byte arguments whose types the place of attachment decides
-    (`checker.kernel_objects`).
+    any number goes (check_return_code); with `half_result` of its lower half, taken as signed.  `struct`: name of the
+    context's type as sources write it, "" where they do not.  `arguments`: the context is an array of 8-byte arguments
+    whose types the place of attachment decides (`checker.kernel_objects`).
     """
 
     name: str
@@ -41,6 +41,7 @@ class ProgramType:
     struct: str = ""
     opaque_writable: bool = False
     arguments: bool = False
+    half_result: bool = False
 
     def field_at(self, off: int, size: int, is_store: bool = False) -> ContextField | None:
         """The field in which this access is allowed, or None."""
@@ -89,6 +90,7 @@ _PERF_RECORD_BYTES: Final = 8192  # PERF_MAX_TRACE_SIZE
 _RAW_ARGUMENTS: Final = (0, 96)  # MAX_BPF_FUNC_ARGS numbers of 8 bytes
 _SYSCALL_BYTES: Final = 0xFFFF
 _BINARY: Final = (0, 1)
+_LARGEST_ERROR: Final = 4095  # MAX_ERRNO
 
 
 def _types() -> tuple[ProgramType, ...]:
@@ -137,7 +139,7 @@ def _types() -> tuple[ProgramType, ...]:
         ProgramType("tracing", 26, results=(0, 0), arguments=True),
         ProgramType("struct_ops", 27, arguments=True),
         ProgramType("ext", 28),
-        ProgramType("lsm", 29, arguments=True),
+        ProgramType("lsm", 29, results=(-_LARGEST_ERROR, 0), arguments=True, half_result=True),
         ProgramType("sk_lookup", 30, contexts.SK_LOOKUP, results=_BINARY, struct="bpf_sk_lookup"),
         ProgramType("syscall", 31, opaque=(0, _SYSCALL_BYTES), opaque_writable=True),
         ProgramType("netfilter", 32, contexts.NETFILTER, results=_BINARY, struct="bpf_nf_ctx"),
@@ -187,6 +189,21 @@ _SOCK_OWN: Final = "bound_dev_if mark priority"
 _CREATE: Final = _Place(_SOCK_OWN, _SOCK_OWN)
 _GET: Final = _Place(results=_ONE)
 _ANY: Final = _Place(any_result=True)
+_YES_OR_NO: Final = ("xfrm_state_pol_flow_match", "audit_rule_known", "inode_xattr_skipcap")
+_WITHOUT_ANSWER: Final = (
+    "sk_free_security",
+    "sk_clone_security",
+    "sock_graft",
+    "inet_csk_clone",
+    "inet_conn_established",
+    "sk_getsecid",
+    "req_classify_flow",
+    "cred_free",
+    "inode_free_security",
+    "file_free_security",
+    "task_free",
+    "d_instantiate",
+)
 # By section without its leading "?" (expected_attach_type of libbpf's section_defs).
 _AT: Final[Mapping[str, _Place]] = MappingProxyType(
     {
@@ -215,6 +232,14 @@ _AT: Final[Mapping[str, _Place]] = MappingProxyType(
         "cgroup/getsockname_unix": _GET,
         "cgroup/getsockopt": _Place("retval", "retval"),
         "cgroup/setsockopt": _Place("", "level optname"),
+        # Hooks that answer yes or no (bool_lsm_hooks in kernel/bpf/bpf_lsm.c), and some that a cgroup's programs cannot
+        # refuse: the others give 0 or an error, and to a cgroup's programs 0 or 1.
+        **dict.fromkeys(
+            [f"{head}/{hook}" for head in ("lsm", "lsm.s") for hook in _YES_OR_NO],
+            _Place(results=_BINARY),
+        ),
+        **dict.fromkeys([f"lsm_cgroup/{hook}" for hook in _WITHOUT_ANSWER], _Place(results=_ONE)),
+        "lsm_cgroup": _Place(results=_BINARY),
         # By the first word: the rest names what a program is attached to.
         "kprobe.session": _Place(results=_BINARY),
         "uprobe.session": _Place(results=_BINARY),
