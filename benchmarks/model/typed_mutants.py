@@ -195,6 +195,7 @@ def main(programs: int, each: int, seed: int, refused: float) -> None:
             continue
         count["programs"] += 1
         count[f"of type {function.program_type}"] += 1
+        print(f"{subject.key} {subject.name}", file=sys.stderr, flush=True)
         for _ in range(each):
             new, made = mutant(rng, function, rng.choice((1, 1, 2)))
             if not made:
@@ -212,6 +213,7 @@ def main(programs: int, each: int, seed: int, refused: float) -> None:
             if accepted and not takes:
                 what = "; ".join(f"slot {slot}: {print_insn(a)} -> {print_insn(b)}" for slot, (a, b) in made.items())
                 wrong.append(f"{subject.key} {subject.name}: {what}\n{log[-300:]}")
+                print(wrong[-1], file=sys.stderr, flush=True)
     print(f"seed {seed}")
     print("\n".join(f"{number:7d}  {name}" for name, number in sorted(count.items())))
     print(f"{len(wrong):7d}  false accepts")
