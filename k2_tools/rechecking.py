@@ -20,6 +20,7 @@ from synth.claim import Claim, claim_of
 from synth.composition import reads_no_more
 from synth.rewrite import apply
 from synth.whole import Whole, whole_of
+from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.bpf.unit import AccessFacts, Function, Unit
 from verifier_model.domains.lattice import includes
 from verifier_model.facts import Facts, analyse
@@ -239,6 +240,26 @@ def _composition(source: Object, unit: Unit, wholes: Mapping[str, Whole], folder
         yield f"the rewrites cannot be written: {made.reason}"
     elif made != after:
         yield f"the rewrites give another object: {_first_difference(made, written)}"
+    else:
+        yield from other_symbols(unit, written)
+
+
+def other_symbols(unit: Unit, written: Object) -> Iterator[str]:
+    """Functions in which the output's relocations lead elsewhere than the proved instructions say, by name."""
+    for function in unit.functions:
+        found = written.unit.function(function.name)
+        if _unlabelled(function) != _unlabelled(found):
+            yield f"{function.name}: a relocation of the output leads elsewhere than the rewrite says"
+
+
+def _unlabelled(function: Function) -> list[Insn]:
+    """The instructions in layout order; where branches lead, equal bytes have settled."""
+    insns = [insn for block in spelled(function) for insn in block]
+    return [insn if not _is_branch(insn) else replace(insn, ref=None) for insn in insns]
+
+
+def _is_branch(insn: Insn) -> bool:
+    return insn.ref is not None and insn.ref.kind is RefKind.LABEL
 
 
 def _comparison(source: Object, written: Object, unit: Unit, wholes: Mapping[str, Whole]) -> Iterator[str]:

@@ -19,7 +19,9 @@ from click.testing import CliRunner, Result
 
 from k2_tools.certificate_folder import NoCertificateError, read_folder
 from k2_tools.cli import main
-from k2_tools.rechecking import recheck
+from k2_tools.rechecking import other_symbols, recheck
+from llvm_bridge.object import Untouched
+from llvm_bridge.reader import read_object
 from object_stage import Outcome, optimise_bytes, write_certificate
 from synth.certificate import INPUT, MANIFEST, OUTPUT, SCHEMA, CertificateError, claims, digest, sealed
 from synth.pipeline import Journal, Step
@@ -28,7 +30,8 @@ from synth.settings import Settings
 from tests.end_to_end.objects import EXAMPLES, compiled
 from tests.wrapper.harness import environment, fill, launcher
 from verifier_model.bpf.asm import parse_function, parse_insns
-from verifier_model.bpf.unit import Function, Unit
+from verifier_model.bpf.insn import RefKind
+from verifier_model.bpf.unit import Block, Function, Unit
 from verifier_model.prover.second_solver import Bounds
 
 SEED = 11
@@ -366,8 +369,6 @@ def test_a_proved_looking_certificate_of_a_wrong_rewrite_is_contradicted(
             return Verdict(Status.PROVED, method="simplified")
 
     image = compiled(EXAMPLE)
-    from llvm_bridge.object import Untouched
-    from llvm_bridge.reader import read_object
     from llvm_bridge.writer import write_object
 
     source = read_object(image, 3)
@@ -418,3 +419,18 @@ def test_the_wrapper_writes_certificates_before_the_object(tmp_path: Path) -> No
     plain = ["clang-19", *command[1:]]
     subprocess.run(plain, cwd=sources, check=True, timeout=120)
     assert kept == (sources / "prog.o").read_bytes()
+
+
+def test_a_symbol_that_is_not_the_one_that_was_proved_is_found() -> None:
+    """The text says one map, the index into the symbol table another."""
+    source = read_object(compiled(EXAMPLE), 3)
+    assert not isinstance(source, Untouched)
+    assert list(other_symbols(source.unit, source)) == []
+    function = source.unit.functions[0]
+    point, insn = next((point, insn) for point, insn in function.insns() if insn.ref and insn.ref.kind is RefKind.MAP)
+    assert insn.ref is not None
+    name = next(name for name in sorted(source.unit.maps) if name not in (insn.ref.name, ".rodata"))
+    insns = list(function.block(point.label).insns)
+    insns[point.at] = replace(insn, ref=replace(insn.ref, name=name))
+    unit = source.unit.with_function(function.with_block(Block(point.label, tuple(insns))))
+    assert [line.split(":")[0] for line in other_symbols(unit, source)] == [function.name]
