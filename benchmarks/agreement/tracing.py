@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -105,6 +106,7 @@ class Tracer:
             name: analyse(unit, function) for name, function in self.native.functions.items()
         }
         self.arena = Arena(ARENA_BYTES)
+        self.noise = 0  # which bytes uninitialised stack holds
 
     @property
     def incomplete(self) -> str:
@@ -143,16 +145,15 @@ class Tracer:
         self.world.tokens, self.moves = tokens, [(0, start, end, meta)]
         arena.clear()
         arena.map(PACKET, given.packet)
-        arena.map(STACK_TOP - FRAMES * FRAME_BYTES, random.Random(given.state[0]).randbytes(FRAMES * FRAME_BYTES))
+        noise = random.Random(f"{given.state[0]} {self.noise}")
+        arena.map(STACK_TOP - FRAMES * FRAME_BYTES, noise.randbytes(FRAMES * FRAME_BYTES))
         arena.map(
             CONTEXT, skb_context(given, start, end) if self.world.is_skb else struct.pack("<6I", 0, 0, 0, 1, 0, 0)
         )
         self.world.show_packet(memory)
         for name, model in self.world.maps.items():
             if model.is_modelled:
-                model.fill(
-                    memory, {key: _one_copy(self.maps[name], value) for key, value in given.maps.get(name, {}).items()}
-                )
+                model.fill(memory, given.maps.get(name, {}))
         for name, place in sections.items():
             section = self.unit.data[name]
             content = data.get(name, b"")[: section.size].ljust(section.size, b"\0")
@@ -273,10 +274,6 @@ def _as_loaded(unit: Unit, name: str, maps: Mapping[str, KernelMap]) -> MapDef:
     )
 
 
-def _one_copy(map: KernelMap, value: bytes) -> bytes:
-    return value[: map.value_size]
-
-
 @dataclass
 class KernelSide:
     """The same program in the running kernel."""
@@ -287,22 +284,32 @@ class KernelSide:
     initial: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.initial = {name: map.dump() for name, map in self.loaded.maps.items() if name.startswith(".")}
+        for name, map in self.loaded.maps.items():
+            if name.startswith("."):
+                with suppress(OSError):
+                    self.initial[name] = map.dump()
 
     @property
     def data(self) -> dict[str, bytes]:
         """What the data sections hold before a run."""
         return {name: next(iter(entries.values()), b"") for name, entries in self.initial.items()}
 
-    def run(self, program: str, kind: str, given: Input) -> tuple[str, int, bytes]:
-        """(error, r0, packet)"""
+    def prepare(self, given: Input) -> Input:
+        """Fill the maps; the input with what they really hold then (the kernel keeps a lock's bytes for itself)."""
+        held: dict[str, Entries] = {}
         for name, map in self.loaded.maps.items():
             if name in self.initial:
                 if not name.startswith((".rodata", ".kconfig")):
                     map.fill(self.initial[name].items())
             elif map.has_contents:
-                map.clear()
-                map.fill(given.maps.get(name, {}).items())
+                with suppress(OSError):  # some types can be neither listed nor emptied
+                    map.clear()
+                    map.fill(given.maps.get(name, {}).items())
+                    held[name] = self.contents(name)
+        return replace(given, maps=held)
+
+    def run(self, program: str, kind: str, given: Input) -> tuple[str, int, bytes]:
+        """(error, r0, packet); the maps are `prepare`d."""
         self.seeded.seed(*given.state)
         run = self.loaded.programs[program].test_run(given.packet, given.context(kind))
         return (f"TEST_RUN says {run.error}" if run.error else ""), run.result, run.packet
@@ -313,6 +320,14 @@ class KernelSide:
         size = (map.value_size + 7) // 8 * 8
         start = self.cpu * size if map.is_per_cpu else 0
         return {key: value[start : start + map.value_size] for key, value in map.dump().items()}
+
+
+def is_arbitrary(tracer: Tracer, run: NativeRun, given: Input, data: Mapping[str, bytes]) -> bool:
+    """Does what the run leaves depend on uninitialised stack, which privileged programs may read?"""
+    left = tracer.result(run), tracer.contents()
+    tracer.noise += 1
+    _, other = tracer.run(given, data)
+    return (tracer.result(other), tracer.contents()) != left
 
 
 def difference(tracer: Tracer, run: NativeRun, side: KernelSide, given: Input) -> str:
