@@ -6,12 +6,13 @@ import json
 import lzma
 import random
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.corpus import build, report
+from benchmarks.corpus import build, jobs, report
 from benchmarks.corpus import examine as examination
 from benchmarks.corpus.examine import Finding, _compare, examine
 from benchmarks.corpus.jobs import Job, objects_folder
@@ -282,3 +283,18 @@ def test_the_growth_of_time_is_measured(power: float) -> None:
     sizes = (1000, 2500, 6000, 50_000)
     found = [Timing("x", 8 * n, n, 0.6e-6 * n**power, 0.4e-6 * n**power, 0.0, 0.0) for n in sizes]
     assert growth([*found, Timing("small", 9000, 10, 5.0, 5.0, 0.0, 0.0)]) == pytest.approx(power)
+
+
+@pytest.mark.needs("ziglang")
+def test_the_newest_clang_is_the_one_of_the_wheel(tmp_path: Path) -> None:
+    source, out = tmp_path / "x.c", tmp_path / "x.o"
+    source.write_text("int f(int *p) { return *p; }")
+    command = [word.replace("{out}", str(out)) for word in jobs._compile(jobs.NEWEST, "v4", source, ())]
+    subprocess.run(command, check=True, timeout=60)
+    assert isinstance(read_object(out.read_bytes()), Object)
+    assert jobs.command_of("clang-19") == ("clang-19",)
+
+
+def test_without_the_wheel_there_is_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "command_of", lambda compiler: ())
+    assert jobs.newest_jobs([]) == []
