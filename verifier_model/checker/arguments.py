@@ -11,7 +11,7 @@ from verifier_model.checker.kernel_objects import BUFFER, is_assumed, is_at
 from verifier_model.checker.kernel_objects import buffer_problem as iterated_problem
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
-from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS, takes_helper
+from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, takes_helper
 from verifier_model.domains.registers import Region, Register, Trust
 from verifier_model.domains.state import STACK_BYTES, State
 
@@ -167,8 +167,6 @@ def _map(env: Environment, state: State, helper: Helper, reg: int) -> str | None
         return f"cannot pass map_type {definition.type} into func bpf_{helper.name}"
     if definition.flags & READ_ONLY_FOR_PROGRAMS and helper.writes_map:
         return "write into map forbidden"
-    if definition.flags & WRITE_ONLY_FOR_PROGRAMS and not helper.writes_map:
-        return "read from map forbidden"
     return None
 
 
@@ -261,6 +259,8 @@ def _record(env: Environment, state: State, helper: Helper, reg: int) -> str | N
 
 def _socket(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
     register = state.regs[reg]
+    if is_null(register) and helper.name == "sk_assign" and env.root.program_type == "sk_lookup":
+        return None
     if register.region is Region.CTX:
         if env.root.program_type in _CONTEXT_FOR_SOCKET.get(helper.name, ()):
             return context_problem(register, reg)

@@ -34,6 +34,7 @@ _END_FIRST: Final = {
 # Pointers that cannot be 0 as long as they are not marked nullable; those that every kernel knows (reg_not_null).
 _NEVER_NULL: Final = frozenset({Region.MAP_VALUE, Region.MAP, Region.MEMORY, Region.OBJECT, Region.STACK, Region.CTX})
 _KNOWN_NOT_NULL: Final = frozenset({Region.MAP_VALUE})
+_KNOWN_SOCKETS: Final = frozenset({"bpf_sock", "bpf_sock_common", "bpf_tcp_sock"})
 
 
 def operand(insn: Insn, state: State) -> Register:
@@ -98,7 +99,8 @@ def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:
 
 def _null_check(state: State, pointer: Register, is_null: bool, knows: Knowledge | None) -> State | None:
     if not pointer.nullable:
-        if knows is not None and pointer.region not in _KNOWN_NOT_NULL:
+        is_socket = pointer.object is not None and pointer.object.name in _KNOWN_SOCKETS
+        if knows is not None and pointer.region not in _KNOWN_NOT_NULL and not is_socket:
             return state
         if pointer.region is Region.OBJECT and (pointer.object is None or pointer.object.name not in VIEWS):
             # A pointer that was found in a kernel object may be NULL, whatever its type says.

@@ -10,11 +10,11 @@ Not followed: numbers that differ by a constant in 32 bits, and what the loader 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind, Operand
+from verifier_model.bpf.isa import MEMORY_KINDS, Kind, Operand
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.branches import branch, operand, packet_sides
 from verifier_model.checker.callbacks import (
@@ -27,7 +27,7 @@ from verifier_model.checker.callbacks import (
 )
 from verifier_model.checker.callgraph import MAX_FRAMES
 from verifier_model.checker.calls import helper_of, without_packet
-from verifier_model.checker.control import CALLER_SAVED, Control, Node, control
+from verifier_model.checker.control import CALLER_SAVED, Node, control
 from verifier_model.checker.environment import Environment, each_register, with_reg
 from verifier_model.checker.equivalence import covers, slot_number
 from verifier_model.checker.exceptions import is_throw
@@ -35,11 +35,10 @@ from verifier_model.checker.explore import Place, enter, leave
 from verifier_model.checker.iterators import drained, is_next_call, may_go_on
 from verifier_model.checker.kernel_calls import kfunc_name
 from verifier_model.checker.knowledge import knowledge
-from verifier_model.checker.linked import distance_of, moved_id, teach
-from verifier_model.checker.memory import stack_span
-from verifier_model.checker.precision import ALL, Kept, Linked, Step, Wanted, holders, relied_on, trace
-from verifier_model.checker.reads import StackReads, without_dead
-from verifier_model.checker.spills import load, store
+from verifier_model.checker.linked import teach
+from verifier_model.checker.precision import ALL, Kept, Step, Wanted, holders, relied_on, trace
+from verifier_model.checker.reads import without_dead
+from verifier_model.checker.steps import Path, Steps, signed
 from verifier_model.checker.transfer import step
 from verifier_model.checker.widening import forgotten
 from verifier_model.contracts.calls import call_effects, map_of
@@ -47,7 +46,7 @@ from verifier_model.contracts.helpers import ArgumentKind
 from verifier_model.domains.lattice import includes
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
-from verifier_model.domains.state import EMPTY_SLOT, STACK_BYTES, State
+from verifier_model.domains.state import EMPTY_SLOT, State
 
 WORK_LIMIT: Final = 100_000
 JUMPS_BETWEEN: Final = 2
@@ -67,22 +66,6 @@ _KERNEL: Final = knowledge((6, 18, 0))
 _PRECISE: Final = [ALL] * MAX_FRAMES
 
 
-@dataclass(slots=True)
-class Path:
-    """One path under way; `entries` counts the entries of its jump history since `kept`.
-
-    `turns`: how often each frame's helper called back so far, outermost frame first.
-    """
-
-    index: int
-    state: State
-    calls: tuple[int, ...] = ()
-    kept: Kept | None = None
-    history: Step | None = None
-    entries: int = 0
-    turns: tuple[int, ...] = (0,)
-
-
 def work(unit: Unit, root: Function, limit: int = WORK_LIMIT) -> int | None:
     """Instructions that the verifier processes for `root` with its static callees; None beyond `limit`.
 
@@ -91,16 +74,13 @@ def work(unit: Unit, root: Function, limit: int = WORK_LIMIT) -> int | None:
     return Walk(unit, root, limit).run()
 
 
-class Walk:
+class Walk(Steps):
     """The walk over one root."""
 
     def __init__(self, unit: Unit, root: Function, limit: int = WORK_LIMIT) -> None:
         self.limit = limit
-        self.env = Environment(unit, root)
-        self.program: Control = control(unit, root)
-        self.reads = StackReads(self.program)
+        super().__init__(Environment(unit, root), control(unit, root))
         self.kept: dict[tuple[int, tuple[int, ...]], list[Kept]] = {}
-        self.waiting: list[Path] = []
         self.is_lost = False
         self._own_entries: dict[int, list[State]] = {}
         self.processed = self.jumps = self.kept_processed = self.kept_jumps = 0
@@ -163,12 +143,6 @@ class Walk:
         self._step(path, node, node.following, access)
         return path.index >= 0
 
-    def _step(
-        self, path: Path, node: Node, to: int, access: tuple[int, int] | None = None, linked: Linked = ()
-    ) -> None:
-        path.history = Step(path.history, node, len(path.calls), access, linked)
-        path.index = to
-
     # --- kept states
 
     def _is_known(self, path: Path, node: Node) -> bool:
@@ -219,14 +193,6 @@ class Walk:
                 old.state = without_dead(old.state, self.reads.alive_before(calls, index))
 
     # --- branches and calls
-
-    def _fork(self, path: Path, to: int, state: State, history: Step | None) -> None:
-        if to < 0:
-            return
-        if path.kept is not None:
-            path.kept.branches += 1
-        other = Path(to, state, path.calls, path.kept, history, path.entries, path.turns)
-        self.waiting.append(other)
 
     def _branch(self, path: Path, node: Node) -> bool:
         insn, state = node.insn, path.state
@@ -420,7 +386,7 @@ class Walk:
         at = key.constant_off
         if at is None:
             return False
-        off = _signed(at)
+        off = signed(at)
         depth = len(path.calls) - key.frame
         stack = state.stack if key.frame == 0 else state.callers[key.frame - 1].stack
         slot, within = stack.get(off & -8, EMPTY_SLOT), off & 7
@@ -445,81 +411,8 @@ class Walk:
             pointer = path.state.regs[memory.reg]
             at = pointer.constant_off if pointer.region is Region.STACK else None
             if at is not None and memory.size is not None:
-                low = _signed(at)
+                low = signed(at)
                 self._note(path, node, pointer.frame, low, memory.size, is_read=True)
-
-    # --- numbers and memory
-
-    def _want(self, path: Path, reg: int) -> None:
-        wanted = Wanted()
-        wanted.regs[len(path.calls)] = 1 << reg
-        trace(wanted, path.history, path.kept)
-
-    def _alu(self, path: Path, node: Node) -> None:
-        insn = node.insn
-        state, row = path.state, insn.row
-        dst, src = state.regs[insn.dst], operand(insn, state)
-        if row.operand is Operand.REG and row.op in ("add", "sub") and dst.is_scalar != src.is_scalar:
-            self._want(path, insn.src if src.is_scalar else insn.dst)
-        if row.op.startswith("mov") and row.operand is Operand.REG and distance_of(src.id) and src.is_scalar:
-            state = with_reg(state, insn.src, Register.scalar(src.value))
-        if row.op in ("and", "or") and dst.is_scalar and src.is_scalar and src.value.constant is not None:
-            state = self._split_sign(path, node, state)
-        state = step(self.env, insn, state)
-        if row.op == "add" and row.width == 64 and dst.is_scalar and dst.id and src.value.constant is not None:
-            linked = moved_id(dst.id, src.value.constant) if src.is_scalar else 0
-            state = with_reg(state, insn.dst, Register.scalar(state.regs[insn.dst].value, linked))
-        path.state = state
-
-    def _split_sign(self, path: Path, node: Node, state: State) -> State:
-        """A number that is 0 or -1 is followed apart through a mask (maybe_fork_scalars): 0 waits, -1 goes on."""
-        reg, value = node.insn.dst, state.regs[node.insn.dst].value
-        if (value.smin, value.smax) == (-1, 0):
-            none, ones = Scalar.const(0), Scalar.const(-1)
-        elif (value.s32min, value.s32max) == (-1, 0):
-            low = (1 << 32) - 1
-            none = value & Scalar(0, ~low & (1 << 64) - 1, u32min=0, u32max=0, s32min=0, s32max=0)
-            ones = value & Scalar(low, ~low & (1 << 64) - 1, u32min=low, u32max=low, s32min=-1, s32max=-1)
-        else:
-            return state
-        self._fork(path, node.index, with_reg(state, reg, Register.scalar(none)), path.history)
-        return with_reg(state, reg, Register.scalar(ones))
-
-    def _memory(self, path: Path, node: Node) -> tuple[int, int] | None:
-        """A load, store or atomic; (frame, slot) when it spills or fills."""
-        insn, state = node.insn, path.state
-        is_load = insn.kind in LOAD_KINDS
-        pointer = state.regs[insn.src if is_load else insn.dst]
-        at = pointer.constant_off if pointer.region is Region.STACK else None
-        if at is None or insn.origin.core or insn.kind is Kind.ATOMIC:
-            path.state = step(self.env, insn, state)
-            if at is not None:
-                self._note(path, node, pointer.frame, _signed(at) + insn.off, insn.row.size, is_read=True)
-            elif pointer.region is Region.STACK and is_load:
-                span = stack_span(pointer, insn.off, insn.row.size) or (-STACK_BYTES, 0)
-                self._note(path, node, pointer.frame, span[0], span[1] - span[0], is_read=True)
-            return None
-        off, size = _signed(at) + insn.off, insn.row.size
-        self._note(path, node, pointer.frame, off, size, is_read=is_load)
-        if is_load:
-            loaded, slot = load(state, pointer.frame, off, size, insn.row.sign)
-            path.state = with_reg(state, insn.dst, loaded)
-        else:
-            source: int | Register = insn.src
-            if insn.kind is Kind.STORE_IMM:
-                source = _ANY if insn.ref is not None else Register.scalar(Scalar.const(insn.imm))
-            access = store(self.env, state, pointer.frame, off, size, source)
-            if access.wants_source:
-                self._want(path, insn.src)
-            path.state, slot = access.state, access.slot
-        return None if slot is None else (len(path.calls) - pointer.frame, slot_number(slot))
-
-    def _note(self, path: Path, node: Node, up: int, low: int, size: int, is_read: bool) -> None:
-        mask = 0
-        for off in range(low & -8, min(low + size, 0), 8):
-            mask |= 1 << slot_number(off)
-        written = mask if not is_read and size == 8 and low & 7 == 0 else 0
-        self.reads.note(path.calls, node.index, len(path.calls) - up, mask if is_read else 0, written)
 
 
 def _last_visit(kept: Kept | None, index: int, calls: tuple[int, ...]) -> Kept | None:
@@ -527,7 +420,3 @@ def _last_visit(kept: Kept | None, index: int, calls: tuple[int, ...]) -> Kept |
     while kept is not None and (kept.index, kept.calls) != (index, calls):
         kept = kept.parent
     return kept
-
-
-def _signed(number: int) -> int:
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)

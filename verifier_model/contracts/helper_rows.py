@@ -151,7 +151,7 @@ HELPER_ROWS: Final[tuple[HelperRow, ...]] = (
     _row(119, "read_branch_records", "ctx rw? size0 any", "int", "5.6"),
     _row(120, "get_ns_current_pid_tgid", "any any write size", "int", "5.7"),
     _row(121, "xdp_output", "object map any read size0", "int", "5.7"),
-    _row(122, "get_netns_cookie", "ctx", "int", "5.7"),
+    _row(122, "get_netns_cookie", "ctx?", "int", "5.7"),
     _row(123, "get_current_ancestor_cgroup_id", "any", "int", "5.7"),
     _row(124, "sk_assign", "ctx! sock any", "int", "5.7"),
     _row(125, "ktime_get_boot_ns", "", "int", "5.8"),
