@@ -84,7 +84,8 @@ def _unknown(reason: str) -> Verdict:
     return Verdict(Status.UNKNOWN, reason)
 
 
-def _plain(insns: tuple[Insn, ...]) -> list[tuple[Insn, object]]:
+def plain(insns: tuple[Insn, ...]) -> list[tuple[Insn, object]]:
+    """Instructions without their line records; CO-RE records count."""
     return [(insn.without_origin(), insn.origin.core) for insn in insns]
 
 
@@ -92,7 +93,7 @@ def _prove(obligation: Obligation, limits: Limits, terms: Terms) -> Verdict:
     entry = Entry(terms, obligation.entry)
     if not is_satisfiable(entry, limits):
         return _unknown(CONTRADICTION)
-    if _plain(obligation.before) == _plain(obligation.after):
+    if plain(obligation.before) == plain(obligation.after):
         return Verdict(Status.PROVED, method="identical")
     try:
         problem = encode(obligation, entry, limits)
