@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,11 @@ from tests.prover.obligations import demand, obligation, state
 from tests.prover.test_mutants import questions
 from tests.prover.test_windows import ROWS, Row
 from verifier_model.bpf.asm import parse_insns
-from verifier_model.bpf.insn import NO_ORIGIN, Ref, RefKind, make
+from verifier_model.bpf.demand import Demand
+from verifier_model.bpf.insn import NO_ORIGIN, Insn, Origin, Ref, RefKind, make
+from verifier_model.domains.registers import ObjectType, Region, Register, Trust
+from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.state import StackSlot, State
 from verifier_model.prover import Limits, prove
 from verifier_model.prover.certificate_values import (
     demand_of,
@@ -26,7 +31,7 @@ from verifier_model.prover.certificate_values import (
 from verifier_model.prover.refinement import scripts
 from verifier_model.prover.second_solver import SOLVERS, Bounds, SolverMissingError, ask, version
 from verifier_model.prover.smtlib_text import comment
-from verifier_model.verdict import Obligation, Status
+from verifier_model.verdict import CutPoint, Obligation, Status
 
 ALL = [pytest.param(name, marks=pytest.mark.needs(name) if name != "z3" else ()) for name in SOLVERS]
 SECONDS = 20
@@ -150,6 +155,40 @@ def test_values_that_no_writer_would_write_are_refused() -> None:
     assert demand_value(demand_of(wanted)) == wanted
     with pytest.raises(ValueError):
         demand_of({**wanted, "regs": {"r12": "0x1"}})
+
+
+ODD: dict[str, Any] = {
+    "region": Region.OBJECT,
+    "value": Scalar.between(3, 9),
+    "exact": Ref(RefKind.MAP, "hits", 4, 5, 6),
+    "object": ObjectType("task_struct", 7, list(Trust)[-1]),
+    "symbol": "hits",
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Register)])
+def test_every_field_of_a_fact_is_part_of_the_value(field: str) -> None:
+    """Also those that are added later: a fact that the certificate leaves out is one that nobody derives again."""
+    plain = Register(Region.MEMORY)
+    old = getattr(plain, field)
+    odd = replace(plain, **{field: ODD.get(field, 3 if type(old) is int else True)})
+    assert odd != plain
+    read = json.loads(json.dumps(facts_value(State((odd,) * 11, {-8: StackSlot("ssssssss", odd)}))))
+    again = state_of(read)
+    assert again.regs[0] == odd and again.stack[-8].spill == odd
+    assert fact_text(read["r0"])
+
+
+def test_every_field_of_other_values_is_known() -> None:
+    """What the values are made of; whoever adds a field adds it to `certificate_values` too."""
+    names = {kind: [field.name for field in fields(kind)] for kind in (State, StackSlot, Demand, Ref, Origin, Insn)}
+    assert names[State] == ["regs", "stack", "callers", "references"]
+    assert names[StackSlot] == ["marks", "spill"]
+    assert names[Demand] == ["regs", "stack"]
+    assert names[Ref] == ["kind", "name", "addend", "symbol", "relocation"]
+    assert names[Origin] == ["line", "core"]
+    assert names[Insn] == ["row", "dst", "src", "off", "imm", "ref", "origin"]
+    assert [field.name for field in fields(CutPoint)] == ["before", "after", "equalities", "unlike"]
 
 
 def test_records_that_ride_along_are_part_of_the_value() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from verifier_model.bpf.asm import parse_insns, print_insn
 from verifier_model.bpf.demand import ALL_BITS, STACK_LIMIT, Demand
 from verifier_model.bpf.insn import NO_ORIGIN, REGISTER_COUNT, ByteOrder, Insn, Ref, RefKind, SlotOffset, encode
-from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import SLOT_SIZE, StackSlot, State
 from verifier_model.verdict import CutPoint, Equality, InRegister, OnStack
@@ -54,7 +54,8 @@ def insn_of(value: Value, order: ByteOrder) -> Insn:
 # ---- facts ----
 
 _SCALAR_FIELDS: Final = tuple(field.name for field in fields(Scalar))
-_PLAIN_FIELDS: Final = ("off", "id", "base", "nullable", "symbol", "size", "packet_range", "frame", "assumed_safe")
+_STRUCTURED: Final = frozenset({"region", "value", "exact", "object"})
+_PLAIN_FIELDS: Final = tuple(field.name for field in fields(Register) if field.name not in _STRUCTURED)
 
 
 def register_value(register: Register) -> Value:
@@ -68,6 +69,8 @@ def register_value(register: Register) -> Value:
             value[name] = getattr(register, name)
     if register.exact is not None:
         value["exact"] = _ref_value(register.exact)
+    if register.object is not None:
+        value["object"] = [register.object.name, register.object.type_id, register.object.trust.value]
     return value
 
 
@@ -78,7 +81,11 @@ def register_of(value: Value) -> Register:
         region = Region(given.pop("region"))
         scalar = Scalar(*(_number(part) for part in given.pop("value"))) if "value" in given else Scalar.top()
         exact = _ref_of(given.pop("exact")) if "exact" in given else None
-        return Register(region, scalar, exact=exact, **given)
+        kind = None
+        if "object" in given:
+            name, type_id, trust = given.pop("object")
+            kind = ObjectType(name, _number(type_id), Trust(trust))
+        return Register(region, scalar, exact=exact, object=kind, **given)
     except TypeError as error:
         raise ValueError(f"no register fact: {error}") from None
 
@@ -134,6 +141,8 @@ def fact_text(value: Value) -> str:
     for name, known in value.items():
         if name == "value":
             words.append(_scalar_text(Scalar(*known)))
+        elif name == "object":
+            words.append(f"to {known[0] or 'something'}")
         elif name == "exact":
             words.append(f"exactly {known[0]}[{known[1]}{known[2]:+d}]")
         elif name != "region":
