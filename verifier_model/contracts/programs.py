@@ -190,20 +190,23 @@ _CREATE: Final = _Place(_SOCK_OWN, _SOCK_OWN)
 _GET: Final = _Place(results=_ONE)
 _ANY: Final = _Place(any_result=True)
 _YES_OR_NO: Final = ("xfrm_state_pol_flow_match", "audit_rule_known", "inode_xattr_skipcap")
-_WITHOUT_ANSWER: Final = (
-    "sk_free_security",
-    "sk_clone_security",
-    "sock_graft",
-    "inet_csk_clone",
-    "inet_conn_established",
-    "sk_getsecid",
-    "req_classify_flow",
-    "cred_free",
-    "inode_free_security",
-    "file_free_security",
-    "task_free",
-    "d_instantiate",
+# Every hook that returns nothing in some kernel from 5.10 to 6.18, from the kernels' own BTF.
+_NO_ANSWER_WORDS: Final = (
+    "audit_rule_free backing_file_free bdev_free_security bpf_map_free bpf_map_free_security "
+    "bpf_prog_free bpf_prog_free_security bpf_token_free bprm_committed_creds bprm_committing_creds "
+    "cred_free cred_getlsmprop cred_getsecid cred_transfer current_getlsmprop_subj current_getsecid_subj "
+    "d_instantiate file_free_security file_release file_set_fowner ib_free_security inet_conn_established "
+    "inet_csk_clone initramfs_populated inode_free_security inode_free_security_rcu inode_getlsmprop "
+    "inode_getsecid inode_invalidate_secctx inode_post_create_tmpfile inode_post_remove_acl "
+    "inode_post_removexattr inode_post_set_acl inode_post_setattr inode_post_setxattr ipc_getlsmprop "
+    "ipc_getsecid key_free key_post_create_or_update msg_msg_free_security msg_queue_free_security "
+    "path_post_mknod perf_event_free release_secctx req_classify_flow sb_delete sb_free_mnt_opts "
+    "sb_free_security sctp_sk_clone secmark_refcount_dec secmark_refcount_inc sem_free_security "
+    "shm_free_security sk_clone_security sk_free_security sk_getsecid sock_graft task_free "
+    "task_getlsmprop_obj task_getsecid task_getsecid_obj task_to_inode tun_dev_free_security "
+    "xfrm_policy_free_security xfrm_state_free_security"
 )
+_WITHOUT_ANSWER: Final = tuple(_NO_ANSWER_WORDS.split())
 # By section without its leading "?" (expected_attach_type of libbpf's section_defs).
 _AT: Final[Mapping[str, _Place]] = MappingProxyType(
     {
