@@ -11,14 +11,16 @@ from llvm_bridge.reader import read_object
 from processes import ChildFailed, in_child
 from synth.door import Answer, Door
 from synth.pipeline import Run
+from synth.proposers import proposers
 from synth.settings import Settings
 from verifier_model.bpf.asm import print_insn
 from verifier_model.bpf.unit import Unit
+from verifier_model.facts import analyse
 from verifier_model.kernel.packages import cache_folder
 from verifier_model.verdict import Obligation
 
 _SECONDS = 3600
-_LARGEST = 400  # slots of a function; larger ones say the same for longer
+_LARGEST = 400  # slots of a function, and five times that of an object; larger ones say the same for longer
 _PER_OBJECT = 60
 
 
@@ -36,10 +38,13 @@ class RecordingDoor(Door):
         return answer
 
 
-def proved_in(data: bytes, settings: Settings) -> list[Obligation]:
-    """What the door accepts while the programs of one object are optimised."""
+def proved_in(data: bytes, settings: Settings, whole: bool = True) -> list[Obligation]:
+    """What the door accepts while the programs of one object are optimised.
+
+    Not `whole`: only what the tiers propose for the code as the compiler wrote it, without applying any of it.
+    """
     source = read_object(data)
-    if isinstance(source, Untouched):
+    if isinstance(source, Untouched) or sum(one.slots for one in source.unit.functions) > 5 * _LARGEST:
         return []
     found: list[Obligation] = []
     unit = source.unit
@@ -47,10 +52,16 @@ def proved_in(data: bytes, settings: Settings) -> list[Obligation]:
         if function.slots > _LARGEST or not (function.program_type in KINDS or function.is_subprogram):
             continue
         door = RecordingDoor(unit, settings)
-        run = Run(unit, settings, function, door, None, 0)
-        run.optimise()
+        if whole:
+            run = Run(unit, settings, function, door, None, 0)
+            run.optimise()
+            unit = unit.with_function(run.current)
+        elif function.untouchable is None:
+            facts = analyse(unit, function)
+            for proposer in proposers(settings):
+                for rewrite in proposer(function, facts, unit, settings):
+                    door.ask(function, facts, rewrite)
         found += door.proved
-        unit = unit.with_function(run.current)
     return found
 
 
@@ -67,29 +78,31 @@ def collect(wanted: int, seed: int) -> list[Obligation]:
     path.parent.mkdir(parents=True, exist_ok=True)
     found, done = pickle.loads(path.read_bytes()) if path.exists() else (list[Obligation](), 0)
     seen = {key(one) for one in found}
-    for number, (data, settings) in enumerate(_objects(seed)):
+    for number, (data, settings, whole) in enumerate(_objects(seed)):
         if len(found) >= wanted:
             break
         if number < done:
             continue
-        fresh = {name: one for one in _proved_apart(data, settings) if (name := key(one)) not in seen}
+        fresh = {name: one for one in _proved_apart(data, settings, whole) if (name := key(one)) not in seen}
         seen |= fresh.keys()
         found += list(fresh.values())[:_PER_OBJECT]
         path.write_bytes(pickle.dumps((found, number + 1)))
     return found[:wanted]
 
 
-def _objects(seed: int) -> Iterator[tuple[bytes, Settings]]:
-    """The examples with a searching tier as well at one level, the rest with passes alone, which is faster."""
-    yield from ((data, Settings(tiers=("passes",))) for _, data in example_objects())
-    yield from ((data, Settings(tiers=("passes", "enumerate"))) for _, data in example_objects(("v3",)))
-    yield from ((data, Settings(tiers=("passes",))) for _, data in corpus_objects(seed))
+def _objects(seed: int) -> Iterator[tuple[bytes, Settings, bool]]:
+    """The examples as users optimise them, at one level with a searching tier as well; then the corpus, once over."""
+    passes, searching = Settings(tiers=("passes",)), Settings(tiers=("passes", "enumerate"))
+    yield from ((data, passes, True) for _, data in example_objects())
+    yield from ((data, searching, True) for _, data in example_objects(("v3",)))
+    yield from ((data, passes, False) for _, data in corpus_objects(seed))
 
 
-def _proved_apart(data: bytes, settings: Settings) -> list[Obligation]:
+def _proved_apart(data: bytes, settings: Settings, whole: bool) -> list[Obligation]:
     """In a process of its own: an object may take too long, or more memory than it should."""
     try:
-        proved: list[Obligation] = pickle.loads(in_child(lambda: pickle.dumps(proved_in(data, settings)), _SECONDS))
+        proved = in_child(lambda: pickle.dumps(proved_in(data, settings, whole)), _SECONDS)
     except ChildFailed:
         return []
-    return proved
+    found: list[Obligation] = pickle.loads(proved)
+    return found
