@@ -166,6 +166,13 @@ PAIRS = (
     ),
     Pair(
         "m",
+        "a register that holds 0 is no NULL check",
+        f"{SEARCH}r7 = 0\nif r7 == r0 goto out\nr1 = *(u8 *)(r0 +0)\n{END}",
+        "map_value_or_null",
+        f"{SEARCH}r7 = 0\nif r0 == 0 goto out\nr1 = *(u8 *)(r0 +0)\n{END}",
+    ),
+    Pair(
+        "m",
         "swapped bytes are any number",
         moved("r4 = *(u16 *)(r2 +0)\nr4 = be16 r4\n"),
         "unbounded",

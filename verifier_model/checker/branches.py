@@ -57,9 +57,11 @@ def branch(insn: Insn, state: State, taken: bool, knows: Knowledge | None = None
         return _numbers(insn, state, dst, src, taken, knows)
     if row.width != 64:
         return state
-    if dst.is_pointer and src.is_scalar and src.value.constant == 0 and row.op in ("jeq", "jne"):
+    # A comparison with a register that holds 0 tells the kernel nothing of a pointer.
+    is_known = knows is None or row.operand is Operand.IMM
+    if is_known and dst.is_pointer and src.is_scalar and src.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, dst, (row.op == "jeq") == taken, knows)
-    if src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
+    if knows is None and src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, src, (row.op == "jeq") == taken, knows)
     return _packet_check(row.op, state, dst, src, taken, is_kernel=knows is not None)
 

@@ -174,7 +174,7 @@ def _result(env: Environment, helper: Helper, state: State) -> Register:
         return replace(fresh, region=Region.MEMORY, size=size if size is not None and size < 1 << 29 else 0)
     if helper.name in PER_CPU:
         return on_this_cpu(env, state.regs[1], helper.result_nullable) if env.modest else UNKNOWN
-    return replace(fresh, object=helper_object(env, helper.name))
+    return replace(fresh, object=helper_object(env, helper.name), owner=_cast_owner(helper, state))
 
 
 def _cast_owner(helper: Helper, state: State) -> int:
