@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,20 +18,16 @@ from click.testing import CliRunner, Result
 
 from k2_tools.certificate_folder import NoCertificateError, read_folder
 from k2_tools.cli import main
-from k2_tools.rechecking import other_symbols, recheck
+from k2_tools.rechecking import other_symbols
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from object_stage import Outcome, optimise_bytes, write_certificate
-from synth.certificate import INPUT, MANIFEST, OUTPUT, SCHEMA, CertificateError, claims, digest, sealed
-from synth.pipeline import Journal, Step
-from synth.rewrite import Rewrite, Window, apply
+from synth.certificate import INPUT, MANIFEST, OUTPUT, SCHEMA, digest, sealed
 from synth.settings import Settings
 from tests.end_to_end.objects import EXAMPLES, compiled
 from tests.wrapper.harness import environment, fill, launcher
-from verifier_model.bpf.asm import parse_function, parse_insns
 from verifier_model.bpf.insn import RefKind
-from verifier_model.bpf.unit import Block, Function, Unit
-from verifier_model.prover.second_solver import Bounds
+from verifier_model.bpf.unit import Block
 
 SEED = 11
 FLIPS = 300
@@ -301,101 +296,6 @@ def test_another_object_is_found(folder: Path, side: str) -> None:
     path.write_bytes(data[: at - 4] + bytes([data[at - 4] ^ 1]) + data[at - 3 :])
     reseal(folder, lambda manifest: None)
     assert contradictions(folder)
-
-
-# ---- claims that are wrong from the start ----
-
-SMALL = parse_function("L0:\n  r0 = 3\n  r1 = 4\n  r0 += r1\n  exit\n", "main", section="xdp", program_type="xdp")
-
-
-def step(function: Function, start: int, stop: int, after: str, basis: int = 0) -> Step:
-    before = function.blocks[0].insns[start:stop]
-    rewrite = Rewrite(Window("L0", start, stop), before, parse_insns(after), "test", "by hand")
-    return Step(rewrite, "solver", apply(function, rewrite), basis)
-
-
-def test_no_claim_for_what_is_not_proved() -> None:
-    unit = Unit((SMALL,))
-    (claim,) = claims(unit, SMALL, (step(SMALL, 0, 3, "r0 = 7"),), 1)
-    assert claim.basis == 0 and claim.number == 1
-    with pytest.raises(CertificateError, match="main: rewrite 1 is not proved again"):
-        list(claims(unit, SMALL, (step(SMALL, 0, 3, "r0 = 8"),), 1))
-
-
-BATCH = """L0:
-  r1 = *(u32 *)(r1 + 12)
-  r3 = r1
-  r3 &= 3
-  goto L1
-L1:
-  r2 = r3
-  r2 &= 3
-  if r2 > 2 goto L3
-L2:
-  r0 = r3
-  r0 += r1
-  exit
-L3:
-  r0 = 9
-  exit
-"""
-
-
-def test_facts_that_an_earlier_rewrite_hides_are_those_of_the_batch() -> None:
-    """x & 3 as x + 3 - (x | 3): equal, but no domain of ours sees the bound of the result any more."""
-    function = parse_function(BATCH, "main", section="xdp", program_type="xdp")
-    unit = Unit((function,))
-    hiding = step(function, 1, 3, "r3 = r1\nr2 = r1\nr2 |= 3\nr3 += 3\nr3 -= r2")
-    before = function.block("L1").insns[:2]
-    using = Rewrite(Window("L1", 0, 2), before, parse_insns("r2 = r3"), "test", "by hand")
-    steps = (hiding, Step(using, "solver", apply(hiding.function, using), 0))
-    first, second = claims(unit, function, steps, 1)
-    assert (first.basis, second.basis, second.applied) == (0, 0, 1)
-    alone = Step(using, "solver", apply(hiding.function, using), 1)
-    with pytest.raises(CertificateError):  # facts of the program behind the first do not prove the second
-        list(claims(unit, function, (hiding, alone), 1))
-
-
-def test_a_proved_looking_certificate_of_a_wrong_rewrite_is_contradicted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody's prover is wrong: it says PROVED to everything.  The second solver does not."""
-    import synth.certificate as making
-    from verifier_model.verdict import Status, Verdict
-
-    class Wrong:
-        @staticmethod
-        def prove(obligation: object) -> Verdict:
-            return Verdict(Status.PROVED, method="simplified")
-
-    image = compiled(EXAMPLE)
-    from llvm_bridge.writer import write_object
-
-    source = read_object(image, 3)
-    assert not isinstance(source, Untouched)
-    function = source.unit.functions[0]
-    block = next(
-        b for b in function.blocks if any(i.row.name == "mov32_imm" or i.row.name == "mov64_imm" for i in b.insns)
-    )
-    at = next(n for n, insn in enumerate(block.insns) if insn.row.name in ("mov32_imm", "mov64_imm"))
-    wrong = replace(block.insns[at], imm=block.insns[at].imm ^ 1)
-    rewrite = Rewrite(Window(block.label, at, at + 1), block.insns[at : at + 1], (wrong,), "test", "wrong by a bit")
-    changed = apply(function, rewrite)
-    new = write_object(source, source.unit.with_function(changed))
-    assert isinstance(new, bytes)
-    written = read_object(new, 3)
-    assert not isinstance(written, Untouched)
-    monkeypatch.setattr(making, "prove", Wrong.prove)
-    images = making.Images(image, new, source.code_bytes(), written.code_bytes())
-    journal: Journal = {function.name: (Step(rewrite, "simplified", changed, 0),)}
-    files = making.certificate(source.unit, journal, images, PASSES, {})
-    shutil.rmtree(folder)
-    folder.mkdir()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    found = list(recheck(read_folder(folder), "bitwuzla", Bounds()))
-    assert [finding.word for finding in found] == ["contradicted"]
-    assert "tells the two programs apart" in found[0].reason
 
 
 # ---- the wrapper ----
