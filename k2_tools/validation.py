@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from k2_tools.blockwise import Progress, turned
 from llvm_bridge.elf import SHT_NOBITS, Elf, data_addend, parse_relocations, put_addend
@@ -157,11 +158,19 @@ def differences(first: Object, second: Object) -> Iterator[str]:
 Placed = tuple[str, int]  # a function or section, and a byte in it
 
 
-def _data(source: Object) -> dict[str, tuple[int, bytes, tuple[tuple[int, int, Placed], ...]]]:
-    """Every allocated section that is no code: its size, its bytes without addresses, and where these lead."""
+class Contents(NamedTuple):
+    """A section's size, its bytes without addresses, and where these lead: byte, relocation type, target."""
+
+    size: int
+    data: bytes
+    leads: tuple[tuple[int, int, Placed], ...]
+
+
+def _data(source: Object) -> dict[str, list[Contents]]:
+    """Every allocated section that is no code, by name."""
     elf = source.elf
     tables = elf.relocation_sections()
-    found = {}
+    found: dict[str, list[Contents]] = {}
     for index, section in enumerate(elf.sections):
         if not section.is_allocated or index in source.code or section.name in ("", ".eh_frame", ".text"):
             continue
@@ -171,7 +180,7 @@ def _data(source: Object) -> dict[str, tuple[int, bytes, tuple[tuple[int, int, P
             addend = data_addend(elf, index, entry)
             put_addend(data, elf.order, entry, 0)
             leads.append((entry.offset, entry.type, _target(source, entry.symbol, addend)))
-        found[section.name] = (section.size, bytes(data), tuple(leads))
+        found.setdefault(section.name, []).append(Contents(section.size, bytes(data), tuple(leads)))
     return found
 
 
