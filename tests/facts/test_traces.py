@@ -41,7 +41,7 @@ def test_random_programs_pass_through_their_facts() -> None:
 
 @pytest.mark.needs("bpf")
 def test_facts_of_another_program_are_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The twin: the facts say that r4 is one more when the packet is first stored to at the end."""
+    """The twin: the facts are those of a program that sets r9 to 1 where the one that runs keeps a map value in it."""
 
     def altered(unit: Unit, function: Function) -> Facts:
         if function.name != "f":
