@@ -41,4 +41,5 @@ def _percent(function: FunctionRecord) -> str:
 
 
 def _told(function: FunctionRecord) -> list[tuple[str, int]]:
-    return [*function.verdicts.items(), *function.refusals.items()]
+    unknown = [(f"unknown: {why}", count) for why, count in function.unknowns.items()]
+    return [*function.verdicts.items(), *unknown, *function.refusals.items()]

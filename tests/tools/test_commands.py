@@ -156,3 +156,19 @@ def test_alignment_ignores_the_names_of_labels() -> None:
         Line("goto L1", "goto L7", False),
         Line("b", "c", True),
     ]
+
+
+def test_reasons_of_unknown_are_counted_and_shown() -> None:
+    from k2_tools.page import render
+    from k2_tools.subject import Subject
+    from k2_tools.tables import console, reasons
+    from synth.record import FunctionRecord
+
+    function = FunctionRecord("f", "xdp", 9, 9, 1, 1, verdicts={"UNKNOWN": 3}, unknowns={"too <hard>": 2, "gave up": 1})
+    record = Record((function,))
+    assert from_json(record.to_json()).functions[0].unknowns == {"gave up": 1, "too <hard>": 2}
+    out = console()
+    with out.capture() as captured:
+        out.print(reasons(record))
+    assert "2 times unknown: too <hard>" in captured.get() and "1 times unknown: gave up" in captured.get()
+    assert "unknown: too &lt;hard&gt;" in render([Subject("x.o", record, 1.0)])
