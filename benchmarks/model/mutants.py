@@ -14,9 +14,9 @@ import platform
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -24,15 +24,17 @@ from typing import Final
 import click
 
 from benchmarks.corpus.jobs import objects_folder
-from benchmarks.model.corpus import corpus_keys, reason_class
+from benchmarks.model.corpus import DOCUMENT, corpus_keys, reason_class
 from benchmarks.model.kernel_cases import kernel_cases
 from benchmarks.model.mutation import minimised, mutant
 from benchmarks.model.raw_kernel import NoMapError, RawKernel
 from benchmarks.model.slots import MAIN, SlotProgram, attach_of, of_raw, unit_of
 from benchmarks.model.verdicts import running_knowledge
+from benchmarks.provenance import provenance, replace_section
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from verifier_model.bpf.insn import SLOT_BYTES
+from verifier_model.bpf.unit import MapDef
 from verifier_model.checker import check
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.kernel.assembling import Unloadable, raw_program
@@ -180,7 +182,7 @@ def _found(program: SlotProgram, kernel: RawKernel, knows: Knowledge) -> dict[st
         "type": small.type,
         "attach": small.attach,
         "flags": small.flags,
-        "maps": {str(slot): row.name for slot, row in small.maps.items()},
+        "maps": {str(slot): asdict(row) for slot, row in small.maps.items()},
         "insns": small.insns.hex(),
         "whole": program.insns.hex(),
     }
@@ -214,7 +216,8 @@ def run(seed: int, numbers: Sequence[int], workers: int, is_every: bool, path: P
 @click.option("--workers", default=2, help="processes")
 @click.option("--every", "is_every", is_flag=True, help="the model knows only what every kernel knows")
 @click.option("--again", is_flag=True, help="forget finished shards")
-def main(count: int, seed: int, workers: int, is_every: bool, again: bool) -> None:
+@click.option("--write", "date", default="", help="write docs/model.md, with this day beside the figures")
+def main(count: int, seed: int, workers: int, is_every: bool, again: bool, date: str) -> None:
     """Run what is missing, print the figures; exit 1 at a false accept."""
     path = results_path(seed, is_every)
     if again:
@@ -231,12 +234,51 @@ def main(count: int, seed: int, workers: int, is_every: bool, again: bool) -> No
         f"{total.mutants} mutants (seed {seed}), {total.accepted} accepted by the model; of those that the kernel "
         f"accepts, the model accepts {100 * total.share:.1f} %"
     )
+    if date:
+        replace_section(DOCUMENT, "mutants", markdown(total, seed, is_every, provenance(date, ())))
     for reason, lost in Counter(total.lost_reasons).most_common(25):
         print(f"{lost:5d}  {reason}")
     print(f"{len(total.false_accepts)} false accepts")
     for group, members in _by_reason(total.false_accepts).items():
         print(f"{len(members):5d}  {group}: {members[0]['base']}")
     sys.exit(1 if total.false_accepts else 0)
+
+
+def still_accepted(found: Sequence[Mapping[str, object]], knows: Knowledge) -> list[Mapping[str, object]]:
+    """Of the false accepts that were kept, those that the model as it is now accepts again."""
+    return [one for one in found if not verdict(_restored(one), knows)]
+
+
+def _restored(one: Mapping[str, object]) -> SlotProgram:
+    maps, kept = dict[int, MapDef](), one["maps"]
+    assert isinstance(kept, dict)
+    for slot, row in kept.items():
+        inner = row["inner"]
+        maps[int(slot)] = MapDef(**{**row, "inner": None if inner is None else MapDef(**inner)})
+    type, attach, flags = (int(str(one[name])) for name in ("type", "attach", "flags"))
+    return SlotProgram(str(one["base"]), bytes.fromhex(str(one["insns"])), type, attach, flags, maps)
+
+
+def markdown(total: Tally, seed: int, is_every: bool, source: Mapping[str, object]) -> str:
+    """The figures as they stand in docs/model.md."""
+    knows = EVERY_KERNEL if is_every else running_knowledge()
+    left = still_accepted(total.false_accepts, knows)
+    lines = [
+        f"On {source['date']}, running kernel {source['kernel']}, commit {source['commit']}: {total.mutants} mutants "
+        f"(seed {seed}), {total.accepted} accepted by the model, all of which the kernel was asked about, and "
+        f"{total.asked_of_refused} of the others. Of the mutants that the kernel accepts, the model accepts "
+        f"{100 * total.share:.1f} %. False accepts while the run went on: {len(total.false_accepts)}, each made a "
+        f"regression test and mended on the way; the model as it is now accepts {len(left)} of them.",
+        "",
+        "Why the model refuses mutants that the kernel accepts (of those asked about):",
+        "",
+        "| mutants | reason |",
+        "|--:|---|",
+    ]
+    lines += [
+        f"| {lost} | {reason.replace('|', '/')} |" for reason, lost in Counter(total.lost_reasons).most_common(20)
+    ]
+    return "\n".join(lines)
 
 
 def _by_reason(found: list[dict[str, object]]) -> dict[str, list[dict[str, object]]]:

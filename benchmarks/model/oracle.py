@@ -41,6 +41,7 @@ from verifier_model.kernel.types import image_types
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "kernels.md"
 _OBJECT_SECONDS: Final = 300
+MOST_STEPS: Final = 20_000  # of the model per program: what takes longer counts as refused
 # Refusals that follow from how the kernel at hand was built or what is attached to, not from the program.
 _PLACE: Final = re.compile(r"is not sleepable|is not modifiable|not found in kernel|attach_btf_id|not supported")
 _VERIFIER: Final = "processed "
@@ -93,7 +94,9 @@ def compare(kernel: Oracle, drawn: Sequence[Drawn], types: Btf | None) -> list[C
     major, minor, point = map(int, kernel.release.split(".")[:3])
     knows = knowledge((major, minor, point))
     found = []
-    for one in drawn:
+    for index, one in enumerate(drawn):
+        if index % 25 == 0:
+            click.echo(f"{kernel.name}: object {index} of {len(drawn)}", err=True)
         unit = one.unit if types is None else for_kernel(one.unit, types)
         reports = _model(unit, one.programs, knows)
         for name in one.programs:
@@ -127,7 +130,7 @@ def _model(unit: Unit, programs: Sequence[str], knows: Knowledge) -> dict[str, V
         found: dict[str, Verdict] = {}
         for name in programs:
             start = time.process_time()
-            report = check(unit, unit.function(name), knows)
+            report = check(unit, unit.function(name), knows, MOST_STEPS)
             reason = "" if report.rejection is None else report.rejection.reason
             found[name] = report.accepted, reason, report.processed, time.process_time() - start
         return json.dumps(found).encode()

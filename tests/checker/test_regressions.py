@@ -35,6 +35,8 @@ AGAIN = "*(u32 *)(r10 -4) = r6\nr2 = r10\nr2 += -4\nr1 = map_fd(map[m]) ll\ncall
 SEARCH = f"r6 = *(u32 *)(r1 +12)\n{AGAIN}"
 BYTES = f"{START}r4 = r2\nr4 += 8\nif r4 > r3 goto out\n"
 END = "r0 = 0\nout:\nexit\n"
+EIGHT = f"if w4 != 8 goto out\nif r4 == 8 goto in\nr0 = *(u8 *)(r9 +0)\nin:\n{END}"
+HALVES = f"in:\nif r4 s> -2 goto out\nr0 = *(u8 *)(r9 +0)\n{END}"
 STORE = "*(u8 *)(r5 +0) = 0\n"
 
 
@@ -158,8 +160,7 @@ PAIRS = (
     Pair(
         "m",
         "a negative half says nothing of the whole",
-        f"{BYTES}r4 = *(u64 *)(r2 +0)\nr4 s>>= 32\nif w4 s> -2 goto in\nr0 = 0\nexit\nin:\nif r4 s> -2 goto out\n"
-        f"r0 = *(u8 *)(r9 +0)\n{END}",
+        f"{BYTES}r4 = *(u64 *)(r2 +0)\nr4 s>>= 32\nif w4 s> -2 goto in\nr0 = 0\nexit\n{HALVES}",
         "R9 !read_ok",
         f"{BYTES}r4 = *(u64 *)(r2 +0)\nr4 s>>= 32\nif r4 s> -2 goto in\nr0 = 0\nexit\nin:\nif r4 s> -2 goto out\n"
         f"r0 = *(u8 *)(r9 +0)\n{END}",
@@ -170,6 +171,13 @@ PAIRS = (
         f"{SEARCH}r7 = 0\nif r7 == r0 goto out\nr1 = *(u8 *)(r0 +0)\n{END}",
         "map_value_or_null",
         f"{SEARCH}r7 = 0\nif r0 == 0 goto out\nr1 = *(u8 *)(r0 +0)\n{END}",
+    ),
+    Pair(
+        "m",
+        "a 32-bit quotient is any number of 64 bits",
+        f"{BYTES}r4 = *(u32 *)(r2 +0)\nw4 /= 3\n{EIGHT}",
+        "R9 !read_ok",
+        f"{BYTES}r4 = *(u32 *)(r2 +0)\nw4 += 3\n{EIGHT}",
     ),
     Pair(
         "m",

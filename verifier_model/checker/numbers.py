@@ -30,7 +30,10 @@ def kernel_alu(row: Row, dst: Scalar, src: Scalar) -> Scalar:
     op = row.op
     if op.startswith("movsx"):
         return _sign_extended(row, src)
-    if op in _UNKNOWN or (op in _SHIFTS and (src.constant is None or src.constant >= row.width)):
+    if op in _UNKNOWN or (op in _SHIFTS and (src.umax if row.width == 64 else src.u32max) >= row.width):
+        # Not even cut to 32 bits: the kernel gives up before (is_safe_to_compute_dst_reg_range).
+        return Scalar.top()
+    if op in _SHIFTS and src.constant is None:
         return _unknown(row)
     if op == "mul" and (dst.constant is None or src.constant is None):
         # scalar_min_max_mul and scalar32_min_max_mul before 6.14: small and not negative, or unknown.
