@@ -6,6 +6,7 @@ import pytest
 
 from verifier_model.bpf.asm import parse_function, parse_insns
 from verifier_model.bpf.unit import Function, Unit
+from verifier_model.checker.allowance import helper_problem
 from verifier_model.checker.per_kernel import check_kernels, guards
 from verifier_model.contracts.availability import (
     asked_series,
@@ -125,6 +126,14 @@ def test_each_kernel_accepts_by_itself(
     assert isinstance(guards(unit, function, PROFILES), tuple) == (first is not None)
 
 
+def test_helpers_are_not_used_inside_themselves() -> None:
+    unit = Unit((), license="GPL")
+    helper = HELPER["sk_storage_get"]
+    inside, outside = (program("r0 = 0\nexit", f"fentry/{name}", "tracing") for name in ("bpf_sk_storage_free", "f"))
+    assert "not allowed" in (helper_problem(unit, inside, helper, (6, 12, 0)) or "")
+    assert helper_problem(unit, outside, helper, (6, 12, 0)) is None
+
+
 def test_what_is_not_modelled_is_refused() -> None:
     function = program(LOOP_FREE)
     report = check_kernels(Unit((function,)), function, kernels("6.1.192+unprivileged"))
@@ -154,6 +163,7 @@ def test_strict_alignment_counts_from_the_ip_header(off: int, strict: bool) -> N
     found = guards(unit, function, loose + aligned)
     assert isinstance(found, tuple)
     assert len(found) == 1 + strict, "each alignment is guarded by itself"
+
 
 # What Debian's kernels are built without: error injection and infrared remote controls.
 NOT_BUILT = {"override_return", "rc_repeat", "rc_keydown", "rc_pointer_rel"}

@@ -6,13 +6,21 @@ asked of all instructions, reachable or not.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import Final
+
 from verifier_model.bpf.insn import RefKind
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker.kernel_objects import GPL_LICENSES
+from verifier_model.contracts.attach import attach_name
 from verifier_model.contracts.availability import helpers_anywhere, helpers_everywhere, helpers_of, needs_gpl
 from verifier_model.contracts.helpers import Helper
 from verifier_model.contracts.kernels import Release, is_known, known_since
 from verifier_model.contracts.places import place_of
+
+# Helpers that may not be used in programs attached to what they are made of, by how that is called
+# (bpf_sk_storage_tracing_allowed in net/core/bpf_sk_storage.c).
+_NOT_IN_ITSELF: Final = MappingProxyType({"sk_storage_get": "bpf_sk_storage", "sk_storage_delete": "bpf_sk_storage"})
 
 
 def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release | None) -> str | None:
@@ -20,6 +28,8 @@ def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release 
     for program in _programs(unit, root):
         if helper.id not in _given(program, release):
             return f"program of this type cannot use helper {helper.name}#{helper.id}"
+        if helper.name in _NOT_IN_ITSELF and attach_name(program).startswith(_NOT_IN_ITSELF[helper.name]):
+            return f"helper call is not allowed in probe: {helper.name} of {attach_name(program)}"
     if helper.id in needs_gpl() and unit.license not in GPL_LICENSES:
         return "cannot call GPL-restricted function from non-GPL compatible program"
     return None
@@ -51,6 +61,17 @@ def _reached(unit: Unit, main: Function) -> set[str]:
                 if insn.ref.name in by_name:
                     waiting.append(by_name[insn.ref.name])
     return seen
+
+
+def member_problem(unit: Unit, root: Function) -> str | None:
+    """Why a kernel whose types are known is not sure to take the program as an operation of one of its structures.
+
+    Which member of which structure it is stands in a map's contents, which a unit does not hold, and each structure's
+    owner takes some members and refuses others (check_struct_ops_btf_id).
+    """
+    if root.program_type == "struct_ops" and unit.kernel_types is not None:
+        return "the model does not know which operation of which structure the program is"
+    return None
 
 
 def insn_problem(function: Function, release: Release | None) -> tuple[Point, str] | None:

@@ -11,7 +11,7 @@ from typing import Final
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
-from verifier_model.checker.allowance import insn_problem
+from verifier_model.checker.allowance import insn_problem, member_problem
 from verifier_model.checker.callbacks import turned
 from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of, verified_with
 from verifier_model.checker.conditions import Condition, conditions_of
@@ -257,9 +257,9 @@ def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> t
         signature = parameters(unit, root, root.program_type)
         if isinstance(signature, str):
             return Rejection(root.name, None, signature), 0
-    handler = handler_problem(unit, root)
-    if handler is not None:
-        return Rejection(root.name, None, handler), 0
+    unfit = handler_problem(unit, root) or member_problem(unit, root)
+    if unfit is not None:
+        return Rejection(root.name, None, unfit), 0
     for function in followed(unit, root):
         misshapen = shape_problem(function, knows, unit.types is not None) or insn_problem(function, knows.release)
         if misshapen is not None:

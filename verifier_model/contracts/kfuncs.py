@@ -242,9 +242,12 @@ def _signature(unit: Unit, types: Btf, name: str, function: Function) -> Signatu
 
 
 def is_tagged(kernel: Btf, name: str) -> bool:
-    """Does the kernel offer the function to programs (the declaration tag that its build leaves)?"""
-    at = kernel.function(name)
-    return at is not None and at in _tagged(kernel)
+    """Does the kernel offer the function to programs (the declaration tag that its build leaves)?
+
+    A kernel built with a pahole before 1.27 has no such tags: there a function of that name is taken for offered.
+    """
+    at, tagged = kernel.function(name), _tagged(kernel)
+    return at is not None and (at in tagged or not tagged)
 
 
 _tagged_of: Final[dict[int, tuple[Btf, frozenset[int]]]] = {}
