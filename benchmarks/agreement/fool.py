@@ -38,6 +38,7 @@ _PER_TURN: Final = 10  # mutants of one rewrite before the next one has its turn
 _CONTROL: Final = 20  # of so many refuted mutants one is run, to see what running can tell
 _SATISFIABLE_STEPS: Final = 5_000_000
 _MOST_SHOWN: Final = 20
+_BATCH: Final = 100  # rewrites between two looks at the ledger
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Tally:
     rewrites: int = 0
     mutants: int = 0
     turn: int = 0
-    exhausted: int = 0
+    at: int = 0  # the rewrite whose turn is next
+    exhausted: int = 0  # rewrites that have no mutant left
     verdicts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     proved: Counter[str] = field(default_factory=Counter)
@@ -110,26 +112,28 @@ def campaign(questions: Sequence[Obligation], seed: int, wanted: int, ledger: Le
     """At least `wanted` mutants, or all there are."""
     kept = ledger.read() if ledger is not None else {}
     tally = from_value(Tally, kept["tally"]) if kept else Tally()
-    if not tally.rewrites:
-        for question in questions:
-            word = vacuity(question)
-            tally.vacuity[word] += 1
-            if word != "fine":
-                tally.wrong.append(f"{word}: {shown(question)}")
-        tally.rewrites = len(questions)
-    while tally.mutants < wanted and tally.exhausted < len(questions):
-        tally.exhausted = 0
-        for number, question in enumerate(questions):
-            start = tally.turn * _PER_TURN
-            found = shuffled_mutants(question, seed, number)
-            tally.exhausted += start + _PER_TURN >= len(found)
-            for at, program in enumerate(found[start : start + _PER_TURN], start):
-                try_mutant(replace(question, after=program), tally, (number + at) % _CONTROL == 0)
-            if ledger is not None and number % 200 == 199:
-                click.echo(f"{tally.mutants} mutants, {len(tally.wrong)} wrong", err=True)
-        tally.turn += 1
-        if ledger is not None:
+
+    def save(number: int) -> None:
+        if ledger is not None and number % _BATCH == 0:
             ledger.save({"tally": to_value(tally)})
+            click.echo(f"{tally.rewrites} rewrites, {tally.mutants} mutants, {len(tally.wrong)} wrong", err=True)
+
+    for question in questions[tally.rewrites :]:
+        word = vacuity(question)
+        tally.vacuity[word] += 1
+        if word != "fine":
+            tally.wrong.append(f"{word}: {shown(question)}")
+        tally.rewrites += 1
+        save(tally.rewrites)
+    while tally.mutants < wanted and tally.exhausted < len(questions):
+        number, start = tally.at, tally.turn * _PER_TURN
+        found = shuffled_mutants(questions[number], seed, number)
+        tally.exhausted += start < len(found) <= start + _PER_TURN
+        for at, program in enumerate(found[start : start + _PER_TURN], start):
+            try_mutant(replace(questions[number], after=program), tally, (number + at) % _CONTROL == 0)
+        tally.turn, tally.at = (tally.turn + 1, 0) if number + 1 == len(questions) else (tally.turn, number + 1)
+        save(tally.at)
+    save(0)
     return tally
 
 

@@ -21,6 +21,7 @@ from verifier_model.verdict import Obligation
 
 _SECONDS = 3600
 _LARGEST = 400  # slots of a function, and five times that of an object; larger ones say the same for longer
+_LEAST = 30
 _PER_OBJECT = 60
 
 
@@ -95,7 +96,15 @@ def _objects(seed: int) -> Iterator[tuple[bytes, Settings, bool]]:
     passes, searching = Settings(tiers=("passes",)), Settings(tiers=("passes", "enumerate"))
     yield from ((data, passes, True) for _, data in example_objects())
     yield from ((data, searching, True) for _, data in example_objects(("v3",)))
-    yield from ((data, passes, False) for _, data in corpus_objects(seed))
+    yield from ((data, passes, False) for _, data in corpus_objects(seed) if _has_much_code(data))
+
+
+def _has_much_code(data: bytes) -> bool:
+    """Is there a program on packets that does more than a handful of things?"""
+    source = read_object(data)
+    if isinstance(source, Untouched):
+        return False
+    return any(one.program_type in KINDS and one.slots >= _LEAST for one in source.unit.functions)
 
 
 def _proved_apart(data: bytes, settings: Settings, whole: bool) -> list[Obligation]:
