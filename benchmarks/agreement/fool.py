@@ -128,7 +128,7 @@ def campaign(questions: Sequence[Obligation], seed: int, wanted: int, ledger: Le
     while tally.mutants < wanted and tally.exhausted < len(questions):
         number, start = tally.at, tally.turn * _PER_TURN
         found = shuffled_mutants(questions[number], seed, number)
-        tally.exhausted += start < len(found) <= start + _PER_TURN
+        tally.exhausted += start <= max(len(found) - 1, 0) and len(found) <= start + _PER_TURN
         for at, program in enumerate(found[start : start + _PER_TURN], start):
             try_mutant(replace(questions[number], after=program), tally, (number + at) % _CONTROL == 0)
         tally.turn, tally.at = (tally.turn + 1, 0) if number + 1 == len(questions) else (tally.turn, number + 1)
