@@ -40,7 +40,7 @@ DOCUMENT: Final = ROOT / "docs" / "model.md"
 SETS: Final = ("6.1", "6.12")
 FILES_SAY: Final = (6, 1, 192)  # the release whose answers stand in the files of 6.1
 _OBJECTS: Final = "6.12/selftests/clang-19/v4/verifier_"
-_STEPS: Final = 5_000
+_STEPS: Final = 20_000
 _STRICT: Final = 1  # BPF_F_STRICT_ALIGNMENT
 
 
