@@ -11,6 +11,7 @@ Results go to benchmarks/results/prover.json and into the table of docs/prover.m
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import subprocess
 import tempfile
@@ -18,12 +19,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
 import click
 
+from benchmarks.agreement.mutants import mutants
 from benchmarks.corpus.jobs import objects_folder
 from benchmarks.kernel_word import ROOT
 from benchmarks.provenance import provenance, replace_section
@@ -33,9 +36,11 @@ from synth import door
 from synth.door import FOR_SEARCH
 from synth.pipeline import optimise
 from synth.settings import Settings
+from tests.prover.slices import question
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.domains.registers import Register
 from verifier_model.domains.state import State
+from verifier_model.kernel.packages import cache_folder
 from verifier_model.prover import Limits, guess_cuts, prove, prove_function
 from verifier_model.prover.limits import DEFAULT
 from verifier_model.prover.simplify import SimplifyingTerms
@@ -131,12 +136,20 @@ def recorded(unit: Unit, effort: int) -> tuple[list[Obligation], int, Unit]:
 
 # ---- variants ----
 
+ON_MUTANTS: Final = ("everything on", "no concrete states first", "no cone of influence")
 Variant = Callable[[Obligation], Verdict]
 
 
 def everything_on(obligation: Obligation) -> Verdict:
     """As the door asks."""
     return prove(obligation, FOR_SEARCH)
+
+
+def mutated(obligation: Obligation) -> Iterator[Obligation]:
+    """The same question about two mutants of the replacement, most of which are wrong."""
+    found = list(islice(mutants(obligation.after), 200))
+    for after in random.Random(SEED).sample(found, min(2, len(found))):
+        yield replace(obligation, after=after)
 
 
 def _without_types(obligation: Obligation) -> Obligation:
@@ -277,6 +290,11 @@ def whole(pairs: Sequence[Pair]) -> Figure:
     return Figure("whole functions, guess and proof", len(ordered), at(0.5), at(0.9), at(0.99), at(1), total, verdicts)
 
 
+def collection() -> Path:
+    """What benchmarks.agreement.proven keeps."""
+    return cache_folder() / "agreement" / "proved-1.pickle"
+
+
 @click.command()
 @click.option("--date", required=True, help="the day that goes into the results")
 @click.option(
@@ -285,7 +303,8 @@ def whole(pairs: Sequence[Pair]) -> Figure:
 @click.option("--most", default=40, show_default=True, help="objects of the corpus")
 @click.option("--sample", default=300, show_default=True, help="questions that are asked with an acceleration off")
 @click.option("--effort", default=1, show_default=True, help="effort of the optimiser on the examples; 0 on the corpus")
-def main(date: str, folder: Path, most: int, sample: int, effort: int) -> None:
+@click.option("--collected", type=click.Path(path_type=Path), default=collection, help="proved rewrites, if there are")
+def main(date: str, folder: Path, most: int, sample: int, effort: int, collected: Path) -> None:
     """Measure the prover and write the results down."""
     asked: list[Obligation] = []
     functions: list[Pair] = []
@@ -302,8 +321,14 @@ def main(date: str, folder: Path, most: int, sample: int, effort: int) -> None:
         click.echo(f"{path.name}: {len(questions)} questions", err=True)
     short = [each for each in asked if len(each.before) <= SHORT]
     figures = [measured(WINDOWS, short, everything_on), measured("all windows", asked, everything_on)]
+    if collected.exists():
+        found, _ = pickle.loads(collected.read_bytes())
+        figures.append(measured("rewrites that make fool-prover collected", found, everything_on))
+    figures += [measured(f"a slice of 4 over {n} others", [question(n)] * 5, everything_on) for n in (8, 32, 128)]
     chosen = random.Random(SEED).sample(asked, min(sample, len(asked)))
     figures += [measured(name, chosen, variant) for name, variant in variants().items()]
+    wrong = [mutant for each in chosen for mutant in mutated(each)]
+    figures += [measured(f"mutants: {name}", wrong, variants()[name]) for name in ON_MUTANTS]
     figures += [*canonical_cache(asked, repeated, figures[1]), whole(functions)]
     pairs = shapes()
     problems = shortfalls(figures, pairs)
