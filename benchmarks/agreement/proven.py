@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Iterator
+from dataclasses import fields
 
 from benchmarks.agreement.subjects import KINDS, corpus_objects, example_objects
 from llvm_bridge.object import Untouched
@@ -14,11 +16,31 @@ from synth.pipeline import Run
 from synth.proposers import proposers
 from synth.settings import Settings
 from verifier_model.bpf.asm import print_insn
-from verifier_model.bpf.unit import Unit
+from verifier_model.bpf.demand import Demand
+from verifier_model.bpf.insn import Insn, Ref
+from verifier_model.bpf.unit import Block, DataSection, Function, MapDef, Unit
+from verifier_model.domains.registers import Register
+from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.state import StackSlot, State
 from verifier_model.facts import analyse
 from verifier_model.kernel.packages import cache_folder
 from verifier_model.verdict import Obligation
 
+_STORED = (
+    Obligation,
+    State,
+    Demand,
+    Register,
+    Scalar,
+    StackSlot,
+    Unit,
+    Function,
+    Block,
+    MapDef,
+    DataSection,
+    Insn,
+    Ref,
+)
 _SECONDS = 3600
 _LARGEST = 400  # slots of a function, and five times that of an object; larger ones say the same for longer
 _LEAST = 30
@@ -75,7 +97,8 @@ def key(obligation: Obligation) -> tuple[object, ...]:
 
 def collect(wanted: int, seed: int) -> list[Obligation]:
     """Different proved rewrites, `wanted` where there are so many; kept on disk after every object."""
-    path = cache_folder() / "agreement" / f"proved-{seed}.pickle"
+    shape = repr([(kind.__name__, [field.name for field in fields(kind)]) for kind in _STORED])
+    path = cache_folder() / "agreement" / f"proved-{seed}-{hashlib.sha256(shape.encode()).hexdigest()[:8]}.pickle"
     path.parent.mkdir(parents=True, exist_ok=True)
     found, done = pickle.loads(path.read_bytes()) if path.exists() else (list[Obligation](), 0)
     seen = {key(one) for one in found}
