@@ -13,7 +13,7 @@ import pytest
 from tests.checker.programs import LOOKUP, START, Case, unit_of
 from tests.checker.test_check import linked, map_fds
 from verifier_model.checker import check
-from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge, knowledge
+from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge, Release, knowledge
 from verifier_model.contracts.programs import PROGRAM_TYPES
 from verifier_model.kernel.programs import load_insns
 from verifier_model.kernel.syscall import Refused
@@ -275,3 +275,27 @@ def test_the_running_kernel_says_so(case: Case, map_fds: dict[str, int]) -> None
     assert isinstance(loaded, Refused) == (case.refused is not None), getattr(loaded, "log", "accepted")
     if not isinstance(loaded, Refused):
         loaded.close()
+
+
+@pytest.mark.parametrize(
+    "text, old, new",
+    (
+        ("r0 = *(u64 *)(r1 +184)\nr0 = 0\nexit\n", (5, 15, 0), (5, 16, 0)),
+        ("r0 = *(u8 *)(r1 +180)\nr0 = 0\nexit\n", (5, 17, 0), (5, 18, 0)),
+        ("*(u32 *)(r1 +8) = 5\nr0 = 0\nexit\n", (6, 2, 0), (6, 3, 0)),
+        ("r0 = 0\nr2 = 0\ngoto in\nagain:\nr2 += 1\nin:\nif r2 < 4 goto again\nexit\n", (6, 6, 0), (6, 7, 0)),
+    ),
+)
+def test_what_a_kernel_came_to_accept(text: str, old: Release, new: Release) -> None:
+    unit, main = unit_of(Case("", text, None, "sched_cls"))
+    assert not check(unit, main, knowledge(old)).accepted
+    report = check(unit, main, knowledge(new))
+    assert report.accepted, str(report.rejection)
+
+
+def test_a_helper_that_settings_take_away_is_refused() -> None:
+    text = "r6 = r1\nr1 = 0\n*(u64 *)(r10 -8) = 0\nr2 = r10\nr2 += -8\nr3 = 8\ncall {}\nr0 = 0\nexit\n"
+    unit, main = unit_of(Case("", text.format(36), None, "kprobe"))
+    assert not check(unit, main, NEWEST).accepted
+    unit, main = unit_of(Case("", "call 5\nr0 = 0\nexit\n", None, "kprobe"))
+    assert check(unit, main, NEWEST).accepted

@@ -9,6 +9,7 @@ from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
 from verifier_model.checker.kernel_objects import argument_problem, object_problem
 from verifier_model.checker.memory import frame_stack
+from verifier_model.contracts.contexts import OLDEST
 from verifier_model.contracts.map_fields import fields_of, overlapping
 from verifier_model.contracts.maps import MAP_TYPES, READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS
 from verifier_model.domains.registers import Region, Register
@@ -67,7 +68,8 @@ def _context(env: Environment, state: State, reg: int, off: int, size: int, is_s
         return f"dereference of modified ctx ptr R{reg} off={pointer.off} disallowed"
     if env.program is not None and env.program.arguments:
         return argument_problem(env, off, size, is_store)
-    if env.program is None or env.program.field_at(off, size, is_store) is None:
+    field = None if env.program is None else env.program.field_at(off, size, is_store)
+    if field is None or (env.knows is not None and (env.knows.release or OLDEST)[:2] < field.since):
         return f"invalid bpf_context access off={off} size={size}"
     return None
 

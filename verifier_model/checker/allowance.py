@@ -22,9 +22,14 @@ from verifier_model.contracts.places import place_of
 # (bpf_sk_storage_tracing_allowed in net/core/bpf_sk_storage.c).
 _NOT_IN_ITSELF: Final = MappingProxyType({"sk_storage_get": "bpf_sk_storage", "sk_storage_delete": "bpf_sk_storage"})
 
+# Helpers that a running system's settings take away (security_locked_down, capable in bpf_get_probe_write_proto).
+_BY_SETTING: Final = frozenset({"probe_write_user"})
+
 
 def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release | None) -> str | None:
     """Why the kernel refuses that helper to what it verifies from `root`; no release: why every kernel does."""
+    if helper.name in _BY_SETTING:
+        return f"program of this type cannot use helper {helper.name}#{helper.id} where the system is locked down"
     for program in _programs(unit, root):
         if helper.id not in _given(program, release):
             return f"program of this type cannot use helper {helper.name}#{helper.id}"
@@ -63,15 +68,19 @@ def _reached(unit: Unit, main: Function) -> set[str]:
     return seen
 
 
-def member_problem(unit: Unit, root: Function) -> str | None:
-    """Why a kernel whose types are known is not sure to take the program as an operation of one of its structures.
+# Operations that the owner of a structure leaves to the kernel's own code (unsupported_ops in net/ipv4/bpf_tcp_ca.c).
+_RESERVED: Final = frozenset({("tcp_congestion_ops", "get_info")})
 
-    Which member of which structure it is stands in a map's contents, which a unit does not hold, and each structure's
-    owner takes some members and refuses others (check_struct_ops_btf_id).
-    """
-    if root.program_type == "struct_ops" and unit.kernel_types is not None:
-        return "the model does not know which operation of which structure the program is"
-    return None
+
+def member_problem(unit: Unit, root: Function) -> str | None:
+    """Why the kernel does not take the program as an operation of one of its structures (check_struct_ops_btf_id)."""
+    if root.program_type != "struct_ops":
+        return None
+    if root.operation is None:
+        # Without a kernel's types the place is believed to be what it was when clang's code was accepted.
+        return None if unit.kernel_types is None else "the operation that the program implements is not known"
+    structure, member = root.operation
+    return f"attach to unsupported member {member} of struct {structure}" if root.operation in _RESERVED else None
 
 
 def insn_problem(function: Function, release: Release | None) -> tuple[Point, str] | None:

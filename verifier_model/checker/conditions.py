@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from verifier_model.bpf.insn import FRAME_POINTER, Insn, RefKind
+from verifier_model.bpf.insn import FRAME_POINTER, Insn, Ref, RefKind
 from verifier_model.bpf.isa import Kind, Operand
 from verifier_model.checker.access import access_problem, type_name
 from verifier_model.checker.branches import operand
 from verifier_model.checker.core_accesses import PATCHED, core_problem
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
+from verifier_model.checker.externs import symbol_problem
 from verifier_model.checker.kernel_objects import is_number
 from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.program_maps import map_problem
@@ -137,17 +138,6 @@ def _is_structure(pointer: Register, number: Register) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ValidMove:
-    """A 32-bit or sign-extending move takes a number: half a pointer is of no use to anybody."""
-
-    insn: Insn
-
-    def problem(self, env: Environment, state: State) -> str | None:
-        src = state.regs[self.insn.src]
-        return None if is_number(src) else f"R{self.insn.src} partial copy of pointer"
-
-
-@dataclass(frozen=True, slots=True)
 class ValidAccess:
     """The access stays inside what its base register points into, and is allowed there."""
 
@@ -191,6 +181,16 @@ class WholePointer:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundSymbol:
+    """The loader and the kernel find what the wide load names."""
+
+    ref: Ref
+
+    def problem(self, env: Environment, state: State) -> str | None:
+        return symbol_problem(env, self.ref)
+
+
+@dataclass(frozen=True, slots=True)
 class StorableValue:
     """Pointers go whole into aligned stack slots; elsewhere they are bytes (of programs that may leak them)."""
 
@@ -217,7 +217,8 @@ class NotContext:
     reg: int
 
     def problem(self, env: Environment, state: State) -> str | None:
-        is_context = state.regs[self.reg].region is Region.CTX
+        release = None if env.knows is None else env.knows.release
+        is_context = state.regs[self.reg].region is Region.CTX and (release is None or release < (6, 3, 0))
         return f"BPF_ST stores into R{self.reg} ctx is not allowed" if is_context else None
 
 
@@ -248,10 +249,10 @@ def _alu(insn: Insn) -> tuple[Condition, ...]:
     row = insn.row
     reads = (Readable(insn.src),) if row.operand is Operand.REG else ()
     if row.op == "mov":
-        narrow = (ValidMove(insn),) if row.width == 32 and row.operand is Operand.REG else ()
-        return (*reads, *narrow, Writable(insn.dst))
+        # Of a pointer's half nothing is known; programs that may leak addresses may have it.
+        return (*reads, Writable(insn.dst))
     if row.op.startswith("movsx"):
-        return (*reads, ValidMove(insn), Writable(insn.dst))
+        return (*reads, Writable(insn.dst))
     return (*reads, Readable(insn.dst), *_divisor_and_shift(insn), ValidArithmetic(insn), Writable(insn.dst))
 
 
@@ -260,6 +261,8 @@ def _endian(insn: Insn) -> tuple[Condition, ...]:
 
 
 def _wide(insn: Insn) -> tuple[Condition, ...]:
+    if insn.ref is not None and insn.ref.kind is RefKind.EXTERN:
+        return (Writable(insn.dst), FoundSymbol(insn.ref))
     is_map = insn.ref is not None and insn.ref.kind is RefKind.MAP
     return (Writable(insn.dst), *((UsableMap(insn.ref.name),) if is_map and insn.ref is not None else ()))
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from verifier_model.domains.registers import Region
 
+OLDEST: Final = (5, 10)
 NARROW: Final = (1, 2, 4)
 _HALVES: Final = (1, 2)
 WORD: Final = (4,)
@@ -29,6 +30,7 @@ class ContextField:
     `reads`, `writes`: widths in bytes of the loads and stores allowed inside the field, each aligned to its own width.
     `region` says what a full-width load gives: PACKET and its kin, OBJECT, or a SCALAR; `object` which object, a view
     (`VIEWS`) or a structure of the kernel.  `at_start`: only the field's first byte may be addressed.
+    `since`: the first kernel that has it, where that is not the oldest one here.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ContextField:
     nullable: bool = False
     object: str = ""
     at_start: bool = False
+    since: tuple[int, int] = OLDEST
 
     def allows(self, off: int, size: int, is_store: bool = False) -> bool:
         """May `size` bytes at `off`, counted from the context, be accessed as part of this field?"""
@@ -112,8 +115,8 @@ SKB: Final[Fields] = (
     ContextField("gso_segs", 164, 4),
     _socket("sk", 168, "bpf_sock_common", nullable=True),
     ContextField("gso_size", 176, 4),
-    ContextField("tstamp_type", 180, 1, (1,)),
-    ContextField("hwtstamp", 184, 8, DOUBLE),
+    ContextField("tstamp_type", 180, 1, (1,), since=(5, 18)),
+    ContextField("hwtstamp", 184, 8, DOUBLE, since=(5, 16)),
 )  # fmt: skip
 
 FLOW_DISSECTOR: Final[Fields] = tuple(row for row in SKB if row.name in ("data", "data_end", "flow_keys"))
@@ -154,7 +157,7 @@ SOCK_OPS: Final[Fields] = (
     _pointer("skb_data_end", 200, Region.PACKET_END),
     *_words(208, "skb_len"),
     ContextField("skb_tcp_flags", 212, 4, at_start=True),
-    ContextField("skb_hwtstamp", 216, 8, DOUBLE),
+    ContextField("skb_hwtstamp", 216, 8, DOUBLE, since=(6, 2)),
 )  # fmt: skip
 
 SK_MSG: Final[Fields] = (
@@ -171,8 +174,8 @@ SK_REUSEPORT: Final[Fields] = (
     ContextField("eth_protocol", 20, 4, (2, 4)),
     *_words(24, "ip_protocol bind_inany", NARROW),
     ContextField("hash", 32, 4, WORD),
-    _socket("sk", 40, "bpf_sock"),
-    _socket("migrating_sk", 48, "bpf_sock_common", nullable=True),
+    replace(_socket("sk", 40, "bpf_sock"), since=(5, 14)),
+    replace(_socket("migrating_sk", 48, "bpf_sock_common", nullable=True), since=(5, 14)),
 )
 
 SK_LOOKUP: Final[Fields] = (
@@ -181,7 +184,8 @@ SK_LOOKUP: Final[Fields] = (
     ContextField("remote_port", 36, 4, WORD),
     ContextField("remote_port", 36, 2, _HALVES),
     ContextField("", 38, 2, _HALVES),
-    *_words(40, "local_ip4 local_ip6:16 local_port ingress_ifindex", NARROW),
+    *_words(40, "local_ip4 local_ip6:16 local_port", NARROW),
+    ContextField("ingress_ifindex", 64, 4, since=(5, 17)),
 )
 
 CGROUP_DEVICE: Final[Fields] = (*_words(0, "access_type", NARROW), *_words(4, "major minor"))
