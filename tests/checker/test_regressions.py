@@ -181,6 +181,13 @@ PAIRS = (
     ),
     Pair(
         "m",
+        "beyond the end a pointer has no range any more",
+        f"{BYTES}if r2 > r3 goto in\n{END}in:\nr0 = *(u8 *)(r2 +0)\nr0 = 0\nexit\n",
+        "invalid access to packet",
+        f"{BYTES}r5 = r2\nif r2 > r3 goto in\n{END}in:\nr0 = *(u8 *)(r5 +0)\nr0 = 0\nexit\n",
+    ),
+    Pair(
+        "m",
         "swapped bytes are any number",
         moved("r4 = *(u16 *)(r2 +0)\nr4 = be16 r4\n"),
         "unbounded",

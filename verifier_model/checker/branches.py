@@ -63,7 +63,7 @@ def branch(insn: Insn, state: State, taken: bool, knows: Knowledge | None = None
         return _null_check(state, dst, (row.op == "jeq") == taken, knows)
     if knows is None and src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, src, (row.op == "jeq") == taken, knows)
-    return _packet_check(row.op, state, dst, src, taken, is_kernel=knows is not None)
+    return _packet_check(insn, state, taken, is_kernel=knows is not None)
 
 
 def _numbers(
@@ -129,16 +129,20 @@ def _is_start(pointer: Register) -> bool:
     return pointer.off == 0 and pointer.value.constant == 0
 
 
-def _packet_check(op: str, state: State, dst: Register, src: Register, taken: bool, is_kernel: bool) -> State:
+def _packet_check(insn: Insn, state: State, taken: bool, is_kernel: bool) -> State:
+    dst, src = state.regs[insn.dst], operand(insn, state)
     if _is_limit(dst, src):
-        table, packet = _PACKET_FIRST, dst
+        table, packet, reg = _PACKET_FIRST, dst, insn.dst
     elif _is_limit(src, dst):
-        table, packet = _END_FIRST, src
+        table, packet, reg = _END_FIRST, src, insn.src
     else:
         return state
-    row = table.get(op)
-    if row is None or row[0] is not taken:
+    row = table.get(insn.row.op)
+    if row is None:
         return state
+    if row[0] is not taken:
+        # On the other side the kernel takes this very pointer to lie at the end, whatever was known (mark_pkt_end).
+        return with_reg(state, reg, replace(packet, packet_range=0)) if is_kernel else state
     proved = packet.off + (1 if row[1] else 0)
     # Beyond this the sum could wrap (find_good_pkt_pointers has the same limits).
     if packet.off < 0 or packet.id == 0 or packet.value.smin < 0 or packet.value.umax + packet.off > MAX_PACKET_OFF:
