@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.checker.allowance import helper_problem, insn_problem
-from verifier_model.checker.callgraph import followed, roots_of
-from verifier_model.checker.calls import helper_of
 from verifier_model.checker.check import Rejection, Report, check
 from verifier_model.checker.knowledge import Knowledge, knowledge
 from verifier_model.contracts.kernels import Profile
@@ -18,7 +14,7 @@ _UNMODELLED = "what programs without privileges may do is not modelled"
 
 
 def check_kernels(unit: Unit, function: Function, profiles: Sequence[Profile]) -> dict[Profile, Report]:
-    """The report of each kernel, in the order given.  Kernels that cannot differ here are asked once."""
+    """The report of each kernel, in the order given."""
     known: dict[Knowledge, Report] = {}
     return {profile: _checked(unit, function, profile, known)[1] for profile in profiles}
 
@@ -30,9 +26,6 @@ def _checked(
     knows = knowledge(profile.release, profile.strict_alignment)
     if not profile.privileged:
         return knows, Report(False, Rejection(function.name, None, _UNMODELLED), 0)
-    # The release itself matters only where something is missing from it: all others share one exploration.
-    if not _lacks(unit, function, profile):
-        knows = replace(knows, release=None)
     if knows not in known:
         known[knows] = check(unit, function, knows)
     return knows, known[knows]
@@ -66,19 +59,3 @@ def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple
                 break
             refusal = report
     return tuple(found) or refusal
-
-
-def _lacks(unit: Unit, function: Function, profile: Profile) -> bool:
-    """Is there an instruction or a helper that this kernel does not have, reachable or not?"""
-    for root in roots_of(unit, function):
-        for part in followed(unit, root):
-            if insn_problem(part, profile.release) is not None:
-                return True
-            if any(_is_missing(unit, root, insn, profile) for _, insn in part.insns()):
-                return True
-    return False
-
-
-def _is_missing(unit: Unit, root: Function, insn: Insn, profile: Profile) -> bool:
-    helper = helper_of(insn)
-    return helper is not None and helper_problem(unit, root, helper, profile.release) is not None
