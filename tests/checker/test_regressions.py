@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.checker.programs import LOOKUP, START, Case, unit_of
+from tests.checker.programs import LOOKUP, RESERVE, START, Case, unit_of
 from tests.checker.test_check import linked, map_fds
 from verifier_model.checker import check
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge, Release, knowledge
@@ -185,6 +185,13 @@ PAIRS = (
         f"{BYTES}if r2 > r3 goto in\n{END}in:\nr0 = *(u8 *)(r2 +0)\nr0 = 0\nexit\n",
         "invalid access to packet",
         f"{BYTES}r5 = r2\nif r2 > r3 goto in\n{END}in:\nr0 = *(u8 *)(r5 +0)\nr0 = 0\nexit\n",
+    ),
+    Pair(
+        "m",
+        "a number plus a record is no record to give back",
+        f"{RESERVE}if r0 == 0 goto out\nr1 = 0\nr1 += r0\nr2 = 0\ncall 132\n{END}",
+        "",
+        f"{RESERVE}if r0 == 0 goto out\nr1 = r0\nr1 += 0\nr2 = 0\ncall 132\n{END}",
     ),
     Pair(
         "m",

@@ -28,6 +28,7 @@ U32_MAX: Final = (1 << 32) - 1
 _ANY: Final = Register.scalar(Scalar.top())
 _ANY32: Final = Register.scalar(Scalar.of_width(32))
 _OFF_LIMIT: Final = 1 << 31
+_COUNTED: Final = frozenset({Region.MEMORY, Region.OBJECT})  # what references may be held to
 # Pointers that numbers may be added to; the others turn into something that no fact speaks about.
 _MOVABLE: Final = frozenset(
     {
@@ -91,6 +92,9 @@ def _pointer_sum(env: Environment, op: str, dst: Register, src: Register) -> Reg
     if dst.is_pointer and src.is_pointer:
         return _ANY
     if src.is_pointer and op == "add":
+        if env.modest and src.region in _COUNTED:
+            # A pointer that a number was added to from the left has lost its reference (adjust_ptr_min_max_vals).
+            return UNKNOWN
         dst, src = src, dst
     if not src.is_scalar:
         return UNKNOWN
@@ -150,6 +154,8 @@ def _store(env: Environment, insn: Insn, state: State) -> State:
     pointer = state.regs[insn.dst]
     if insn.origin.core and not env.modest:
         return soften_all(state)
+    if pointer.region is Region.OBJECT and env.modest:
+        return state
     if insn.row.kind is Kind.STORE_IMM:
         return write(state, pointer, insn.off, insn.row.size, _immediate(env, insn))
     value = state.regs[insn.src]
