@@ -36,6 +36,7 @@ from llvm_bridge.elf import (
 from llvm_bridge.facts_section import without_section
 from llvm_bridge.maps import data_sections, read_maps
 from llvm_bridge.object import CodeSection, Object, Opaque, Placed, Untouched
+from llvm_bridge.operations import operations
 from llvm_bridge.records import NO_RECORDS, read_records
 from llvm_bridge.references import code_addend, places, references
 from llvm_bridge.type_graph import type_graph
@@ -109,7 +110,11 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
         code[index], found = _read_section(elf, section, around, graph, records.types_of(index))
         functions += found
     functions = _guard_entries(elf, code, functions)
-    functions = [replace(function, accesses=accesses.get(function.name)) for function in functions]
+    implements = operations(elf, graph, bounds)
+    functions = [
+        replace(function, accesses=accesses.get(function.name), operation=implements.get(function.name))
+        for function in functions
+    ]
     unit = Unit(
         functions=tuple(functions),
         maps=read_maps(elf, graph),

@@ -17,6 +17,8 @@ from verifier_model.kernel.packages import cache_folder
 LOAD_SECONDS: Final = 120
 _LOG_LINES: Final = 6
 # In a log only where the verifier itself ran: without it the loader gave up before asking.
+# ENOTSUPP before the first instruction: the loader named nothing to attach to (libbpf before 1.2, .struct_ops.link).
+_NO_PLACE: Final = "Unknown error 524"
 _VERIFIER_MARKS: Final = ("processed ", "-- BEGIN PROG LOAD LOG --")
 
 
@@ -64,6 +66,8 @@ def _end_of(log: str) -> str:
 
 def is_verifiers(word: KernelWord) -> bool:
     """Did the verifier itself decide, or did libbpf or the kernel give up before it ran (maps, BTF, attach targets)?"""
+    if _NO_PLACE in word.reason and "processed 0 insns" in word.log:
+        return False
     return word.accepted or any(mark in word.log for mark in _VERIFIER_MARKS)
 
 

@@ -54,7 +54,8 @@ class Function:
     "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None
     when unknown.  `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why
     nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.
-    `type_id` is the function's FUNC in the unit's `types`, 0 without one.
+    `type_id` is the function's FUNC in the unit's `types`, 0 without one.  `operation`: the structure of the kernel and
+    its member that the program implements (struct_ops), None where that is not known.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Function:
     untouchable: str | None = None
     accesses: AccessFacts | None = None
     type_id: int = 0
+    operation: tuple[str, str] | None = None
 
     @property
     def slots(self) -> int:

@@ -15,7 +15,7 @@ from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.bpf.core import FIELD_BYTE_OFFSET, Field, field_of_record
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNKNOWN, Environment
-from verifier_model.checker.kernel_objects import BUFFER, GPL_LICENSES, in_rcu_section, object_pointer
+from verifier_model.checker.kernel_objects import BUFFER, GPL_LICENSES, in_rcu_section, may_store, object_pointer
 from verifier_model.checker.memory import context_value, load
 from verifier_model.contracts.attach import BUFFERS
 from verifier_model.contracts.contexts import VIEWS, ContextField, field_of
@@ -57,13 +57,21 @@ def core_problem(env: Environment, reg: int, pointer: Register, insn: Insn, is_s
         found = context_field(env, field, size, is_store)
         return None if found is not None else f"invalid bpf_context access to {field.owner}.{field.name} size={size}"
     if is_store:
-        return "only read is supported"
+        return None if _may_store(env, pointer, field, size) else "only read is supported"
     if pointer.region is Region.CTX and env.program is not None and env.program.arguments:
         whole = pointer.off == 0 and pointer.value.constant == 0
         return None if whole and field.off % _SLOT == 0 else "dereference of modified ctx ptr"
     if pointer.region is Region.OBJECT and not pointer.nullable and pointer.object is not None:
         return _core_object_problem(env, reg, pointer, pointer.object, field, size)
     return f"R{reg} is no pointer through which {field.owner}.{field.name} could be read"
+
+
+def _may_store(env: Environment, pointer: Register, field: Field, size: int) -> bool:
+    kind = pointer.object
+    if pointer.region is not Region.OBJECT or pointer.nullable or kind is None or pointer.value.constant != 0:
+        return False
+    is_gpl = env.unit.license in GPL_LICENSES
+    return is_gpl and pointer.off >= 0 and may_store(env, kind, pointer.off + field.off, size)
 
 
 def _core_object_problem(

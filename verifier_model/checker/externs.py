@@ -18,7 +18,6 @@ from verifier_model.domains.scalar import Scalar
 
 _ANY: Final = Register.scalar(Scalar.top())
 _CONFIGURATION, _KERNEL = ".kconfig", ".ksyms"
-_PER_CPU: Final = ".data..percpu"
 
 
 def extern_value(env: Environment, ref: Ref) -> Register:
@@ -32,7 +31,9 @@ def extern_value(env: Environment, ref: Ref) -> Register:
         if section == _CONFIGURATION:
             fresh = Register(Region.MEMORY, ZERO, id=env.fresh(), base=env.fresh())
             return replace(fresh, size=types.size_of(variable), readonly=True)
-        return _of_kernel(env, types, variable, ref.name) if section == _KERNEL else UNKNOWN
+        if section != _KERNEL:
+            return UNKNOWN
+        return _ANY if _is_address(types, variable) else _typed(env, types, types.types[variable].type)
     except BtfError:
         return UNKNOWN
 
@@ -44,29 +45,31 @@ def _section_of(types: Btf, variable: int) -> str:
     return next((entry.name for entry in sections if any(member.type == variable for member in entry.members)), "")
 
 
-def _of_kernel(env: Environment, types: Btf, variable: int, name: str) -> Register:
+def symbol_problem(env: Environment, ref: Ref) -> str | None:
+    """Why one kernel may refuse the wide load: its BTF does not say whether it finds a variable's address
+    (CONFIG_KALLSYMS_ALL)."""
+    types = env.unit.types
+    if env.unit.kernel_types is None or types is None:
+        return None
+    variable = types.named(ref.name, Kind.VAR)
+    if _section_of(types, variable) != _KERNEL or _is_address(types, variable):
+        return None
+    return f"ldimm64 may not find the address for kernel symbol '{ref.name}'"
+
+
+def _is_address(types: Btf, variable: int) -> bool:
+    """Is the symbol declared as nothing but an address (extern const void)?"""
     declared = types.types[variable].type
-    if declared == VOID or types.resolve(declared).kind is Kind.VOID:
-        return _ANY  # nothing but an address
-    kernel = env.unit.kernel_types
-    if kernel is None:
-        return _typed(env, types, declared, is_per_cpu=True)
-    there = kernel.named(name, Kind.VAR)
-    if not there:
-        return UNKNOWN
-    return _typed(env, kernel, kernel.types[there].type, _section_of(kernel, there) == _PER_CPU)
+    return declared == VOID or types.resolve(declared).kind is Kind.VOID
 
 
-def _typed(env: Environment, types: Btf, type_id: int, is_per_cpu: bool) -> Register:
+def _typed(env: Environment, types: Btf, type_id: int) -> Register:
+    """A variable of the kernel: BTF has types of per-CPU ones alone."""
     found = types.resolve(type_id)
     structure = types.named(found.name, Kind.STRUCT, Kind.UNION) if found.kind in STRUCTURES and found.name else 0
     fresh = Register(Region.OBJECT, ZERO, id=env.fresh(), base=env.fresh())
-    if is_per_cpu:
-        kind = ObjectType(found.name if structure else "number", structure, Trust.PERCPU)
-        return replace(fresh, object=kind, size=types.size_of(type_id))
-    if structure:
-        return replace(fresh, object=ObjectType(found.name, structure, Trust.PLAIN))
-    return replace(fresh, region=Region.MEMORY, size=types.size_of(type_id), readonly=True)
+    kind = ObjectType(found.name if structure else "number", structure, Trust.PERCPU)
+    return replace(fresh, object=kind, size=types.size_of(type_id))
 
 
 def on_this_cpu(env: Environment, pointer: Register, nullable: bool) -> Register:

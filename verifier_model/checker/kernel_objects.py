@@ -17,6 +17,7 @@ from verifier_model.checker.environment import UNKNOWN, ZERO, Environment
 from verifier_model.contracts.attach import ContextArgument, Slot
 from verifier_model.contracts.contexts import VIEWS, field_of
 from verifier_model.contracts.kernel_types import Step, holds_at, pointer_behind, walk
+from verifier_model.contracts.operations import OWNERS, may_write
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
@@ -141,7 +142,9 @@ def object_problem(env: Environment, reg: int, pointer: Register, off: int, size
     if kind.trust.name in ("USER", "PERCPU"):
         return f"R{reg} is ptr_{kind.name} access {kind.trust.value}memory: off={off}"
     if is_store:
-        return "only read is supported"
+        return None if may_store(env, kind, off, size) else "only read is supported"
+    if not kind.name and may_store(env, kind, off, size):
+        return None
     if off < 0:
         return f"R{reg} is ptr_{kind.name} invalid negative access: off={off}"
     step = _step(env, kind, off, size)
@@ -153,6 +156,15 @@ def buffer_problem(reg: int, pointer: Register, off: int, is_store: bool) -> str
     if pointer.value.constant != 0 or pointer.off + off < 0:
         return f"R{reg} invalid buffer access: off={pointer.off + off}"
     return f"R{reg} cannot write into rdonly_buf" if is_store and pointer.readonly else None
+
+
+def may_store(env: Environment, kind: ObjectType, off: int, size: int) -> bool:
+    """Is it a field that programs of these operations may write?  What the source alone knows is its owner, then."""
+    types, operation = graph(env), env.root.operation
+    if types is None or operation is None or kind.trust in (Trust.UNTRUSTED, Trust.USER, Trust.PERCPU):
+        return False
+    owner = kind.name or OWNERS.get(operation[0], "")
+    return may_write(types, operation[0], owner, off, size)
 
 
 def _step(env: Environment, kind: ObjectType, off: int, size: int) -> Step | str:
@@ -178,6 +190,8 @@ def loaded(env: Environment, state: State, pointer: Register, off: int, size: in
     off += pointer.off
     if kind.name in VIEWS or kind.name == BUFFER:
         return _SIZED[size]
+    if not kind.name and env.modest and may_store(env, kind, off, size):
+        return _SIZED[size]
     step = _step(env, kind, off, size)
     if isinstance(step, str) or env.unit.license not in GPL_LICENSES or off < 0:
         return unknown
@@ -191,6 +205,16 @@ def loaded(env: Environment, state: State, pointer: Register, off: int, size: in
     name = essential_name(name) if env.unit.kernel_types is None else name
     found, nullable = pointer_behind(kind, step, in_rcu_section(env, state), name)
     return object_pointer(env, found, nullable)
+
+
+def attach_problem(env: Environment) -> str | None:
+    """Why one kernel has nothing that the program could be attached to, or does not let it (bpf_check_attach_target,
+    check_struct_ops_btf_id)."""
+    if env.program is None or not env.program.arguments or env.root.is_subprogram:
+        return None
+    if env.root.program_type == "struct_ops" and env.unit.license not in GPL_LICENSES:
+        return "struct ops programs must have a GPL compatible license"
+    return env.arguments if isinstance(env.arguments, str) else None
 
 
 def argument_problem(env: Environment, off: int, size: int, is_store: bool) -> str | None:

@@ -7,7 +7,7 @@ known of the kernel, an argument is "whatever the source takes it for": see `che
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Type
 from verifier_model.bpf.unit import Function
 from verifier_model.contracts.kernel_types import STRUCTURES, is_number, pointee
+from verifier_model.contracts.operations import PROMOTED
 from verifier_model.contracts.programs import section_head
 from verifier_model.domains.registers import ObjectType, Trust
 
@@ -138,6 +139,8 @@ def context_arguments(function: Function, kernel: Btf | None) -> tuple[ContextAr
         return (ASSUMED,) * MAX_ARGUMENTS
     head, name = section_head(function.section), attach_name(function)
     try:
+        if function.program_type == "struct_ops":
+            return _of_operation(kernel, function.operation)
         target = _target(kernel, head, name)
         if isinstance(target, str):
             return target
@@ -182,6 +185,32 @@ def _target(kernel: Btf, head: str, name: str) -> _Target | str:
     return _Target(
         tuple(p.name for p in proto.members), tuple(p.type for p in proto.members), proto.type if sees_result else None
     )
+
+
+def _of_operation(kernel: Btf, operation: tuple[str, str] | None) -> tuple[ContextArgument, ...] | str:
+    """The arguments of an operation: trusted, but for those that the kernel's stub for it marks."""
+    if operation is None:
+        return "the operation that the program implements is not known"
+    structure, name = operation
+    members = kernel.types[kernel.named(structure, Kind.STRUCT)].members
+    pointer = next((kernel.resolve(member.type) for member in members if member.name == name), Type(Kind.VOID))
+    proto = kernel.types[pointer.type] if pointer.kind is Kind.PTR else Type(Kind.VOID)
+    if proto.kind is not Kind.FUNC_PROTO:
+        return f"no operation {structure}.{name} in the kernel's BTF"
+    stub = kernel.function(f"{structure}__{name}")
+    marked = [p.name for p in kernel.types[kernel.types[stub].type].members] if stub else []
+    found = []
+    for at, parameter in enumerate(proto.members):
+        mark = marked[at] if at < len(marked) else ""
+        if mark.endswith("__ref"):
+            return f"the model does not follow references handed to {structure}.{name}"
+        argument = _typed(kernel, parameter.type, Trust.TRUSTED, mark.endswith("__nullable"))
+        promoted = PROMOTED.get((structure, argument.object.name)) if argument.object is not None else None
+        if promoted is not None:
+            kind = ObjectType(promoted, kernel.named(promoted, Kind.STRUCT), Trust.TRUSTED)
+            argument = replace(argument, object=kind)
+        found.append(argument)
+    return tuple(found)
 
 
 def _argument(kernel: Btf, head: str, name: str, at: int, parameter: str, type_id: int) -> ContextArgument:
