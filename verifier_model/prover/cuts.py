@@ -55,10 +55,19 @@ def _relate(before: Run, after: Run, point: CutPoint) -> list[Term]:
         if spot in seen:
             check = check_of(equality, before, after)
             assumptions.append(terms.eq(check.before, check.after))
+            _unify(before, equality, check.after)
             continue
         seen.add(spot)
         _put(after, place, source(before, equality.before))
     return assumptions
+
+
+def _unify(before: Run, equality: Equality, term: Term) -> None:
+    """Give a register of `before` the term of what it is assumed to equal, so that nobody need conclude it."""
+    place = equality.before
+    is_whole = isinstance(equality.after, OnStack) or equality.after.bits == ALL_BITS
+    if is_whole and isinstance(place, InRegister) and place.number != FRAME_POINTER:
+        before.registers[place.number] = Value(term, before.registers[place.number].fact)
 
 
 def _start_frame(before: Run, after: Run, unlike: frozenset[int]) -> None:
