@@ -217,6 +217,14 @@ PROGRAMS = (
         ("return (old & 1) + 1", "return *(u8 *)old & 1"),
     ),
     Program(
+        "congestion control writes some fields of its socket",
+        "struct sock; struct tcp_sock { u32 snd_cwnd; u32 srtt_us; } CORE; "
+        "struct tcp_congestion_ops { void (*init)(struct sock *sk); char name[16]; }; "
+        'SEC("struct_ops/p") void p(u64 *ctx) { struct tcp_sock *tp = (void *)ctx[0]; tp->snd_cwnd = tp->srtt_us; } '
+        'SEC(".struct_ops") struct tcp_congestion_ops ops = {.init = (void *)p, .name = "k2"};',
+        ("tp->snd_cwnd = tp->srtt_us", "tp->srtt_us = tp->snd_cwnd"),
+    ),
+    Program(
         "a global function takes numbers",
         "__attribute__((noinline)) int g(int a) { return a * 3; } "
         'SEC("tc") int p(struct __sk_buff *s) { return g(s->len); }',
