@@ -68,14 +68,30 @@ def _reached(unit: Unit, main: Function) -> set[str]:
     return seen
 
 
+# Programs at bind may answer with a flag since 5.12.
+_BIND: Final = frozenset({"cgroup/bind4", "cgroup/bind6"})
+_BIND_FLAGS: Final = (5, 12, 0)
 # Operations that the owner of a structure leaves to the kernel's own code (unsupported_ops in net/ipv4/bpf_tcp_ca.c).
 _RESERVED: Final = frozenset({("tcp_congestion_ops", "get_info")})
 
 
+def place_problem(unit: Unit, root: Function, release: Release | None) -> str | None:
+    """Why the kernel takes no program where this one is attached."""
+    place = None if root.is_subprogram or release is None else place_of(root)
+    if place is not None and release is not None and helpers_of(release[:2], place) is None:
+        return f"no kernel of this series is known to load programs at {place.name}"
+    return member_problem(unit, root) if root.program_type == "struct_ops" else None
+
+
+def results_at(root: Function, results: tuple[int, int] | None, release: Release | None) -> tuple[int, int] | None:
+    """The range of results that the kernel demands, given what newer ones demand."""
+    if release is not None and release < _BIND_FLAGS and root.section.removeprefix("?") in _BIND:
+        return (0, 1)
+    return results
+
+
 def member_problem(unit: Unit, root: Function) -> str | None:
-    """Why the kernel does not take the program as an operation of one of its structures (check_struct_ops_btf_id)."""
-    if root.program_type != "struct_ops":
-        return None
+    """Why it is not taken as an operation of one of the kernel's structures (check_struct_ops_btf_id)."""
     if root.operation is None:
         # Without a kernel's types the place is believed to be what it was when clang's code was accepted.
         return None if unit.kernel_types is None else "the operation that the program implements is not known"

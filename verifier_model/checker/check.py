@@ -11,13 +11,14 @@ from typing import Final
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
-from verifier_model.checker.allowance import insn_problem, member_problem
+from verifier_model.checker.allowance import insn_problem, place_problem
 from verifier_model.checker.callbacks import turned
 from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of, verified_with
 from verifier_model.checker.conditions import Condition, conditions_of
 from verifier_model.checker.environment import Environment
+from verifier_model.checker.kernel_objects import attach_problem
 from verifier_model.checker.exceptions import handler_problem
-from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
+from verifier_model.checker.explore import JOINS_BEFORE_WIDENING, Explorer, Live, Meeting, Place, Trail
 from verifier_model.checker.iterators import is_iterating, is_next_call, may_go_on
 from verifier_model.checker.kernel_calls import kfunc_name
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
@@ -28,11 +29,12 @@ from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import WORK_LIMIT, work
 from verifier_model.contracts.global_functions import parameters
 from verifier_model.domains.lattice import includes, join
-from verifier_model.domains.registers import Region
+from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
 
 PROCESSED_LIMIT: Final = 100_000
 DISTINCT_STATES: Final = 48
+DISTINCT_SHAPES: Final = 256
 REMEMBERED_TURNS: Final = 32  # turns of a loop that a new one is compared with
 # By function, label and position: the type of pointer that an access was first followed with.
 Accessed = dict[tuple[str, str, int], tuple[Region, object] | None]
@@ -179,15 +181,31 @@ class Checker(Explorer):
     def _admit_once(self, meeting: Meeting, state: State) -> State | None:
         if any(includes(old, state, as_kernel=True) for old in reversed(meeting.states)):
             return None
-        if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:
+        shape = _shape(state) if len(meeting.states) >= DISTINCT_STATES else None
+        alike = [old for old in meeting.states if _shape(old) == shape] if shape is not None else []
+        if not alike and len(meeting.states) < DISTINCT_SHAPES:
             meeting.states.append(state)
             return state
-        joined = meeting.states[0]
-        for old in (*meeting.states[1:], state):
-            joined = join(joined, old, self.env.fresh, widen=meeting.joins > 0)
+        # What differs in numbers alone is joined first: joined pointers are of little use.
+        alike = alike or meeting.states
+        joined = alike[0]
+        for old in (*alike[1:], state):
+            joined = join(joined, old, self.env.fresh, widen=meeting.joins >= JOINS_BEFORE_WIDENING)
         meeting.joins += 1
-        meeting.states = [joined]
+        meeting.states = [*(old for old in meeting.states if all(old is not one for one in alike)), joined]
         return joined
+
+
+def _kinds(state: State) -> tuple[object, ...]:
+    """Which kinds of values registers and stack slots hold: joining others would leave nothing known of them."""
+    frames = ((state.regs, state.stack), *((frame.regs, frame.stack) for frame in state.callers))
+    return tuple(
+        (
+            tuple((register.region, register.nullable, register.packet_range) for register in regs),
+            tuple(sorted((off, slot.spill.region.value) for off, slot in stack.items() if slot.spill is not None)),
+        )
+        for regs, stack in frames
+    )
 
 
 def _turns(state: State) -> bool:
@@ -202,6 +220,32 @@ def _latest(meeting: Meeting, trail: Trail) -> State | None:
             return trail[1]
         trail = trail[0]
     return None
+
+
+def _shape(state: State) -> tuple[object, ...]:
+    """Everything about the registers and spills of a state that is not a number."""
+    frames = (state, *state.callers)
+    return (
+        tuple(tuple(map(_kind, frame.regs)) for frame in frames),
+        tuple(
+            tuple(
+                (off, slot.marks if slot.spill is None else _kind(slot.spill))
+                for off, slot in sorted(frame.stack.items())
+            )
+            for frame in frames
+        ),
+        len(state.references),
+    )
+
+
+def _kind(register: Register) -> tuple[object, ...]:
+    if not register.is_pointer:
+        return (register.region,)
+    is_fixed = register.value.constant is not None
+    return (
+        *(register.region, register.nullable, register.symbol, register.frame, register.off, register.packet_range),
+        *(register.object, is_fixed),
+    )
 
 
 def _is_above(state: State, trail: Trail) -> bool:
@@ -257,7 +301,7 @@ def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> t
         signature = parameters(unit, root, root.program_type)
         if isinstance(signature, str):
             return Rejection(root.name, None, signature), 0
-    unfit = handler_problem(unit, root) or member_problem(unit, root)
+    unfit = handler_problem(unit, root) or place_problem(unit, root, knows.release) or attach_problem(checker.env)
     if unfit is not None:
         return Rejection(root.name, None, unfit), 0
     for function in followed(unit, root):

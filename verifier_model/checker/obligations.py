@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from verifier_model.bpf.insn import Insn
-from verifier_model.checker.allowance import helper_problem
+from verifier_model.checker.allowance import helper_problem, results_at
 from verifier_model.checker.arguments import ARGUMENTS, ArgumentRule
 from verifier_model.checker.callbacks import callback_of, frame_problem, function_problem, result_problem
 from verifier_model.checker.calls import helper_of
@@ -24,6 +24,8 @@ from verifier_model.domains.state import State
 
 # Helpers whose prototype ends before their last arguments: nothing is asked of these registers.
 _UNTYPED_TAIL: Final = frozenset({"trace_printk"})
+# Whose programs stand for functions of the kernel that may return nothing.
+_VOID_TYPES: Final = frozenset({"struct_ops"})
 _LEGACY_TYPES: Final = frozenset({"socket_filter", "sched_cls", "sched_act"})
 # Helpers that may sleep (bpf_func_proto.might_sleep), or wait for what may.
 _SLEEPING: Final = frozenset(
@@ -130,9 +132,12 @@ def exit_problem(env: Environment, state: State) -> str | None:
     held = exit_held_problem(state)
     if held is not None:
         return held
+    if env.root.returns_void and env.root.program_type in _VOID_TYPES and not env.root.is_subprogram:
+        return None
     if result.region is Region.UNINIT:
         return "R0 !read_ok"
     results = None if env.program is None or env.root.is_subprogram else env.program.results
+    results = results_at(env.root, results, None if env.knows is None else env.knows.release)
     if env.root.is_subprogram and not is_number(result):
         return "At subprogram exit the register R0 is not a scalar value"
     if results is not None and not result.is_scalar:
