@@ -16,11 +16,11 @@ from verifier_model.checker.callbacks import turned
 from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of, verified_with
 from verifier_model.checker.conditions import Condition, conditions_of
 from verifier_model.checker.environment import Environment
-from verifier_model.checker.kernel_objects import attach_problem
 from verifier_model.checker.exceptions import handler_problem
-from verifier_model.checker.explore import JOINS_BEFORE_WIDENING, Explorer, Live, Meeting, Place, Trail
+from verifier_model.checker.explore import Explorer, Live, Meeting, Place, Trail
 from verifier_model.checker.iterators import is_iterating, is_next_call, may_go_on
 from verifier_model.checker.kernel_calls import kfunc_name
+from verifier_model.checker.kernel_objects import attach_problem
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.checker.loops import cyclic_labels
 from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem, static_call_problem
@@ -29,12 +29,11 @@ from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import WORK_LIMIT, work
 from verifier_model.contracts.global_functions import parameters
 from verifier_model.domains.lattice import includes, join
-from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.registers import Region
 from verifier_model.domains.state import State
 
 PROCESSED_LIMIT: Final = 100_000
 DISTINCT_STATES: Final = 48
-DISTINCT_SHAPES: Final = 256
 REMEMBERED_TURNS: Final = 32  # turns of a loop that a new one is compared with
 # By function, label and position: the type of pointer that an access was first followed with.
 Accessed = dict[tuple[str, str, int], tuple[Region, object] | None]
@@ -181,18 +180,19 @@ class Checker(Explorer):
     def _admit_once(self, meeting: Meeting, state: State) -> State | None:
         if any(includes(old, state, as_kernel=True) for old in reversed(meeting.states)):
             return None
-        shape = _shape(state) if len(meeting.states) >= DISTINCT_STATES else None
-        alike = [old for old in meeting.states if _shape(old) == shape] if shape is not None else []
-        if not alike and len(meeting.states) < DISTINCT_SHAPES:
+        if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:
             meeting.states.append(state)
             return state
-        # What differs in numbers alone is joined first: joined pointers are of little use.
-        alike = alike or meeting.states
-        joined = alike[0]
-        for old in (*alike[1:], state):
-            joined = join(joined, old, self.env.fresh, widen=meeting.joins >= JOINS_BEFORE_WIDENING)
+        # Paths that hold other kinds of values stay apart, as long as these kinds are few.
+        kinds = _kinds(state)
+        alike = [old for old in meeting.states if _kinds(old) == kinds]
+        if not alike and len(meeting.states) >= 2 * DISTINCT_STATES:
+            alike = meeting.states
+        joined = state
+        for old in reversed(alike):
+            joined = join(old, joined, self.env.fresh, widen=meeting.joins > 0)
         meeting.joins += 1
-        meeting.states = [*(old for old in meeting.states if all(old is not one for one in alike)), joined]
+        meeting.states = [*(old for old in meeting.states if all(old is not other for other in alike)), joined]
         return joined
 
 
@@ -220,32 +220,6 @@ def _latest(meeting: Meeting, trail: Trail) -> State | None:
             return trail[1]
         trail = trail[0]
     return None
-
-
-def _shape(state: State) -> tuple[object, ...]:
-    """Everything about the registers and spills of a state that is not a number."""
-    frames = (state, *state.callers)
-    return (
-        tuple(tuple(map(_kind, frame.regs)) for frame in frames),
-        tuple(
-            tuple(
-                (off, slot.marks if slot.spill is None else _kind(slot.spill))
-                for off, slot in sorted(frame.stack.items())
-            )
-            for frame in frames
-        ),
-        len(state.references),
-    )
-
-
-def _kind(register: Register) -> tuple[object, ...]:
-    if not register.is_pointer:
-        return (register.region,)
-    is_fixed = register.value.constant is not None
-    return (
-        *(register.region, register.nullable, register.symbol, register.frame, register.off, register.packet_range),
-        *(register.object, is_fixed),
-    )
 
 
 def _is_above(state: State, trail: Trail) -> bool:
