@@ -87,8 +87,8 @@ def is_available() -> bool:
 class LoadOptions:
     """How to load.
 
-    `only`: names of the programs to load, None for all that load by themselves.  `max_entries` overrides sizes of maps by name, and
-    `largest_array` cuts arrays down, so that they are quick to fill and read.
+    `only`: names of the programs to load, None for all that load by themselves.  `max_entries` overrides sizes of maps
+    by name, and `largest_array` cuts arrays down, so that they are quick to fill and read.
     `data`: initial contents of internal maps (".rodata", ".data", ".bss"), by section; shorter contents keep the rest.
     `rewrite`: (program name, relocated instructions) -> instructions, called just before PROG_LOAD; where they change,
     function and line records are left out, which suits programs without callbacks only.  `attach`: for these the
