@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from verifier_model.bpf.asm import print_insn
+from verifier_model.bpf.insn import Insn
 from verifier_model.prover import events as ev
 from verifier_model.prover.counterexample import Assignment
 from verifier_model.prover.entry import WORD
@@ -80,4 +81,12 @@ def describe(runs: Runs, state: Assignment, difference: str, with_steps: bool = 
 def _steps(run: Run, state: Assignment) -> tuple[Shown, ...]:
     """Every instruction of the run with what it set, stored or decided in this state."""
     values = evaluate([term for _, term in run.history if term is not None], state.variable, state.initial_byte)
-    return tuple((print_insn(insn), None if term is None else values[term.id]) for insn, term in run.history)
+    return tuple((_text(insn), None if term is None else values[term.id]) for insn, term in run.history)
+
+
+def _text(insn: Insn) -> str:
+    """The instruction as one line; only its row's name if it carries a symbol that it cannot."""
+    try:
+        return print_insn(insn)
+    except ValueError:
+        return insn.row.name
