@@ -194,7 +194,7 @@ def _sized(is_store: bool, is_output: bool) -> ArgumentRule:
             size, is_exact = value.umax, value.constant is not None
         if not 0 <= size < LARGEST_SIZE:
             return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
-        if is_output and argument.size in (4, 8):
+        if is_store and argument.size in (4, 8):
             misaligned = _alignment_problem(state.regs[reg], argument.size)
             if misaligned is not None:
                 return misaligned

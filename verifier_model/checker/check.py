@@ -29,7 +29,7 @@ from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import WORK_LIMIT, work
 from verifier_model.contracts.global_functions import parameters
 from verifier_model.domains.lattice import includes, join
-from verifier_model.domains.registers import Region
+from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import State
 
 PROCESSED_LIMIT: Final = 100_000
@@ -201,11 +201,15 @@ def _kinds(state: State) -> tuple[object, ...]:
     frames = ((state.regs, state.stack), *((frame.regs, frame.stack) for frame in state.callers))
     return tuple(
         (
-            tuple((register.region, register.nullable, register.packet_range) for register in regs),
-            tuple(sorted((off, slot.spill.region.value) for off, slot in stack.items() if slot.spill is not None)),
+            tuple(map(_kind, regs)),
+            tuple((off, _kind(slot.spill)) for off, slot in sorted(stack.items()) if slot.spill is not None),
         )
         for regs, stack in frames
     )
+
+
+def _kind(register: Register) -> tuple[object, ...]:
+    return register.region, register.nullable, register.packet_range
 
 
 def _turns(state: State) -> bool:

@@ -114,7 +114,9 @@ def old_lesson(row: Row, dst: Scalar, src: Scalar, taken: bool) -> tuple[Scalar,
     teaches = op != ("jne" if taken else "jeq")
     if op == "jset":
         teaches = constant is not None and (not taken or constant & constant - 1 == 0)
-    pair = refine(row, _compared(row, dst), _compared(row, src), taken) if teaches else (dst, src)
+    # The other half is forgotten before it could teach anything.
+    left, right = (_other_half(row.width, _compared(row, value)) for value in (dst, src))
+    pair = refine(row, left, right, taken) if teaches else (dst, src)
     if pair is None:
         # The kernel follows the impossible side with the number that it was compared with.
         pair = (src, src) if op in ("jeq", "jne") and constant is not None else (dst, src)

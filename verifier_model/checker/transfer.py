@@ -159,7 +159,11 @@ def _store(env: Environment, insn: Insn, state: State) -> State:
     if insn.row.kind is Kind.STORE_IMM:
         return write(state, pointer, insn.off, insn.row.size, _immediate(env, insn))
     value = state.regs[insn.src]
-    if value.is_scalar and value.id == 0 and value.value.bits_mask and insn.row.size == 8:
+    if env.knows is not None and not env.knows.stack_parts and value.is_scalar:
+        # Before 6.9 a spill is no copy, and one without bounds is not kept at all (register_is_bounded).
+        if value.value == Scalar.top():
+            value = _ANY
+    elif value.is_scalar and value.id == 0 and value.value.bits_mask and insn.row.size == 8:
         value = Register(Region.SCALAR, value.value, id=env.fresh())
         state = with_reg(state, insn.src, value)
     return write(state, pointer, insn.off, insn.row.size, value)
