@@ -25,6 +25,7 @@ from benchmarks.model.verdicts import KernelVerdicts, is_verifiers, running_know
 from llvm_bridge.object import Untouched
 from llvm_bridge.reader import read_object
 from verifier_model.bpf.asm import print_insn
+from verifier_model.bpf.btf import Kind as BtfKind
 from verifier_model.bpf.insn import SLOT_BYTES, Insn, RefKind
 from verifier_model.bpf.isa import BY_NAME, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
@@ -167,7 +168,12 @@ def kernel_takes(subject: Subject, made: dict[int, tuple[Insn, Insn]]) -> tuple[
 
     function, types = subject.unit.function(subject.name), running_kernel_types()
     place = place_of(function)
-    attach = (0 if place is None else place.attach_type, 0 if types is None else attach_id(function, types))
+    assert place is not None and types is not None
+    attach = (place.attach_type, attach_id(function, types), place.flags)
+    if function.operation is not None:
+        owner = types.named(function.operation[0], BtfKind.STRUCT)
+        names = [member.name for member in types.types[owner].members]
+        attach = (names.index(function.operation[1]), owner, place.flags)
     options = LoadOptions(only=frozenset({subject.name}), rewrite=rewrite, attach={subject.name: attach})
     loaded = load_object(subject.data, options)
     if isinstance(loaded, Refused):

@@ -92,7 +92,7 @@ class LoadOptions:
     `data`: initial contents of internal maps (".rodata", ".data", ".bss"), by section; shorter contents keep the rest.
     `rewrite`: (program name, relocated instructions) -> instructions, called just before PROG_LOAD; where they change,
     function and line records are left out, which suits programs without callbacks only.  `attach`: for these the
-    expected attach type and the BTF id of the kernel's function, by program, as libbpf would otherwise find them.
+    expected attach type, the BTF id of the kernel's function and BPF_F_ flags, by program, as libbpf would find them.
     """
 
     only: frozenset[str] | None = None
@@ -100,7 +100,7 @@ class LoadOptions:
     largest_array: int | None = None
     data: Mapping[str, bytes] = field(default_factory=dict)
     rewrite: Callable[[str, bytes], bytes] | None = None
-    attach: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    attach: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class _OpenOptions(ctypes.Structure):
@@ -311,7 +311,7 @@ def _section_handlers(data: bytes, options: LoadOptions) -> Iterator[None]:
         kept.append(buffer)
         fields = ctypes.cast(load, ctypes.POINTER(_ProgLoadOptions)).contents
         if name in options.attach:
-            fields.expected_attach_type, fields.attach_btf_id = options.attach[name]
+            fields.expected_attach_type, fields.attach_btf_id, fields.prog_flags = options.attach[name]
         fields.func_info_cnt = fields.line_info_cnt = 0
         fields.func_info = fields.line_info = None
         return int(library.bpf_program__set_insns(program, buffer, len(new) // 8))
