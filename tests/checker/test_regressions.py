@@ -6,6 +6,7 @@ K2 silently miscompiles, `m` mutants and kernel cases that our own model once ac
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -305,6 +306,30 @@ def test_what_a_kernel_came_to_accept(text: str, old: Release, new: Release) -> 
     assert not check(unit, main, knowledge(old)).accepted
     report = check(unit, main, knowledge(new))
     assert report.accepted, str(report.rejection)
+
+
+def test_legacy_loads_give_any_number() -> None:
+    text = "r6 = r1\nr0 = *(u16 *)skb[12]\nif r0 != 0x1ffff goto out\nr0 = *(u8 *)(r9 +0)\nout:\nr0 = 0\nexit\n"
+    unit, main = unit_of(Case("", text, None, "socket_filter"))
+    assert not check(unit, main, NEWEST).accepted
+    unit, main = unit_of(
+        Case(
+            "",
+            text.replace("r9 +0", "r10 -1").replace("r6 = r1", "r6 = r1\n*(u8 *)(r10 -1) = 0"),
+            None,
+            "socket_filter",
+        )
+    )
+    assert check(unit, main, NEWEST).accepted
+
+
+def test_only_a_program_at_a_function_asks_for_its_address() -> None:
+    text = "call 173\nr0 = 0\nexit\n"
+    unit, main = unit_of(Case("", text, None, "perf_event"))
+    assert not check(unit, main, NEWEST).accepted
+    unit, main = unit_of(Case("", text, None, "kprobe"))
+    at_function = replace(main, section="kprobe/x")
+    assert check(unit.with_function(at_function), at_function, NEWEST).accepted
 
 
 def test_a_helper_that_settings_take_away_is_refused() -> None:

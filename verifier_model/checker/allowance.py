@@ -23,6 +23,17 @@ from verifier_model.contracts.places import place_of
 _NOT_IN_ITSELF: Final = MappingProxyType({"sk_storage_get": "bpf_sk_storage", "sk_storage_delete": "bpf_sk_storage"})
 
 # Helpers that a running system's settings take away (security_locked_down, capable in bpf_get_probe_write_proto).
+_HAS_FUNCTION: Final = (
+    "kprobe",
+    "kretprobe",
+    "ksyscall",
+    "kretsyscall",
+    "uprobe",
+    "uretprobe",
+    "fentry",
+    "fexit",
+    "fmod_ret",
+)
 _BY_SETTING: Final = frozenset({"probe_write_user"})
 
 
@@ -31,6 +42,8 @@ def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release 
     if helper.name in _BY_SETTING:
         return f"program of this type cannot use helper {helper.name}#{helper.id} where the system is locked down"
     for program in _programs(unit, root):
+        if helper.name == "get_func_ip" and not program.section.startswith(_HAS_FUNCTION):
+            return f"func {helper.name}#{helper.id} not supported for program type {program.program_type}"
         if helper.id not in _given(program, release):
             return f"program of this type cannot use helper {helper.name}#{helper.id}"
         if helper.name in _NOT_IN_ITSELF and attach_name(program).startswith(_NOT_IN_ITSELF[helper.name]):

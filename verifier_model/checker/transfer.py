@@ -199,7 +199,8 @@ def _atomic(env: Environment, insn: Insn, state: State) -> State:
 
 
 def _legacy(env: Environment, insn: Insn, state: State) -> State:
-    result = Register.scalar(Scalar.of_width(insn.row.width))
+    # The kernel does not note the width.
+    result = _ANY if env.modest else Register.scalar(Scalar.of_width(insn.row.width))
     return State((result, *[UNINIT] * 5, *state.regs[6:]), state.stack, state.callers, state.references)
 
 
