@@ -203,6 +203,11 @@ def page(results: list[Result], origin: dict[str, object], seed: int) -> str:
     return "\n".join(lines)
 
 
+def kept_results() -> list[Result]:
+    """What the last run found."""
+    return [Result(**result) for result in json.loads(RESULTS.read_text())["results"]]
+
+
 def keep(results: list[Result], date: str, seed: int) -> None:
     """Results and document, as far as the campaign has come."""
     origin = provenance(date, [EXAMPLE_COMPILER])
@@ -216,14 +221,16 @@ def keep(results: list[Result], date: str, seed: int) -> None:
 @click.option("--sample", type=int, default=60, show_default=True, help="objects of the corpus")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--no-examples", is_flag=True)
+@click.option("--again", is_flag=True, help="only the objects of the last run of which something was not confirmed")
 @click.option("--dry", is_flag=True, help="write neither results nor document")
-def main(date: str, sample: int, seed: int, no_examples: bool, dry: bool) -> None:
+def main(date: str, sample: int, seed: int, no_examples: bool, again: bool, dry: bool) -> None:
     """Write certificates and check them again; status 1 when too few are confirmed or one is contradicted."""
     bounds = Bounds()
     subjects = [*(() if no_examples else examples()), *corpus(sample, seed)]
+    known = {result.name: result for result in kept_results() if not result.notes} if again else {}
     results: list[Result] = []
     for subject in subjects:
-        result = result_of(subject, bounds)
+        result = known.get(subject.name) or result_of(subject, bounds)
         results.append(result)
         sys.stdout.flush()
         words = ", ".join(f"{solver} {found}" for solver, found in result.words.items())

@@ -73,6 +73,17 @@ def test_random_windows_agree_with_a_solver_of_another_family(order: str) -> Non
     assert compared > 60
 
 
+def test_a_size_that_is_a_number_is_one_without_simplification_too() -> None:
+    """What a callee may write is known by its size; the plain question must not fear for the bytes beside it."""
+    call = "r1 = r10; r1 += -64; r2 = 0; r2 &= 32; r2 += 32; r3 = 0; call 113"
+    question = obligation("", f"r0 = 0; *(u64 *)(r10 - 16) = r0; {call}", call, "r0")
+    assert prove(question).is_proved
+    assert ask("z3", scripts(question)[0]).answer == "unsat"
+    twin = replace(question, demand=demand("r0 -16..-9"))
+    assert prove(twin).status is Status.REFUTED
+    assert ask("z3", scripts(twin)[0]).answer == "sat"
+
+
 def test_contradicting_facts_show_in_the_companion() -> None:
     vacuous = obligation("r1 scalar umin=5 umax=4", "r0 = r1", "r0 = 7", "r0")
     query, companion = scripts(vacuous)

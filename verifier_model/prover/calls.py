@@ -14,11 +14,12 @@ from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import State
 from verifier_model.prover import events as ev
 from verifier_model.prover.entry import SCALAR_FACT, UNKNOWN_FACT, WORD, Value
+from verifier_model.prover.evaluate import evaluate
 from verifier_model.prover.memory import Place, places
 from verifier_model.prover.provenance import is_private, region_key
 from verifier_model.prover.run import Run
 from verifier_model.prover.simplify import maximum
-from verifier_model.prover.terms import Term
+from verifier_model.prover.terms import Term, reachable
 
 Arguments = tuple[Value, ...]
 _CALLER_SAVED: Final = range(1, 6)
@@ -85,7 +86,11 @@ def _known(run: Run, value: Value, known: Register | None) -> Register:
 def _constant(run: Run, term: Term) -> int | None:
     """The number that a term always is, also where terms are built without simplification."""
     base, constant = run.terms.split(term)
-    return constant if base.constant == 0 else None
+    if base.constant == 0:
+        return constant
+    if any(node.op in ("var", "init") for node in reachable([term])):
+        return None
+    return evaluate([term], lambda _: 0, lambda *_: 0)[term.id]
 
 
 # ---- what the callee sees ----
