@@ -14,7 +14,8 @@ import pytest
 from tests.checker.programs import LOOKUP, RESERVE, START, Case, unit_of
 from tests.checker.test_check import linked, map_fds
 from verifier_model.checker import check
-from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge, Release, knowledge
+from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge, knowledge
+from verifier_model.contracts.kernels import Release
 from verifier_model.contracts.programs import PROGRAM_TYPES
 from verifier_model.kernel.programs import load_insns
 from verifier_model.kernel.syscall import Refused
