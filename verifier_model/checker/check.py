@@ -13,7 +13,7 @@ from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker.allowance import insn_problem, place_problem
 from verifier_model.checker.callbacks import turned
-from verifier_model.checker.callgraph import callee_of, depth, followed, roots_of, verified_with
+from verifier_model.checker.callgraph import callee_of, depth, followed, handed_over, roots_of, verified_with
 from verifier_model.checker.conditions import Condition, conditions_of
 from verifier_model.checker.environment import Environment
 from verifier_model.checker.exceptions import handler_problem
@@ -84,6 +84,7 @@ class Checker(Explorer):
         accessed: Accessed | None = None,
     ) -> None:
         super().__init__(env, live, limit)
+        self.handed: set[str] = set()
         self.lowest: dict[str, int] = {}
         self._accessed = {} if accessed is None else accessed
         self._conditions: dict[int, tuple[Condition, ...]] = {}
@@ -97,6 +98,9 @@ class Checker(Explorer):
             raise RefusedError(Rejection(place.function, Point(place.label, at), problem))
         if insn.kind in MEMORY_KINDS or insn.kind is Kind.CALL:
             self._note_stack(place.function, insn, state)
+        handed = handed_over(self.env.unit, insn)
+        if handed is not None:
+            self.handed.add(handed.name)
 
     def _problem(self, insn: Insn, state: State) -> str | None:
         kind = insn.kind
@@ -290,6 +294,9 @@ def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> t
         trouble = checker.run()
     except RefusedError as refused:
         return refused.rejection, checker.processed
+    idle = sorted(checker.handed - {place.function for place in checker.entries})
+    if idle and trouble is None:
+        trouble = f"{idle[0]} is handed over but never called: the kernel drops it and misses it then"
     for name, low in checker.lowest.items():
         lowest[name] = min(low, lowest.get(name, 0))
     return (None if trouble is None else Rejection(root.name, None, trouble)), checker.processed
