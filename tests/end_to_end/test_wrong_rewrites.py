@@ -57,7 +57,7 @@ def test_in_front_of_the_prover_it_is_refuted(name: str, row: str, monkeypatch: 
 def test_behind_the_prover_it_is_caught_by_running_both(name: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _lie(monkeypatch, row)
 
-    def believe(obligation: Obligation) -> Verdict:
+    def believe(obligation: Obligation, limits: object = None) -> Verdict:
         return Verdict(Status.PROVED, method="believed")
 
     monkeypatch.setattr(synth.door, "local_safety", lambda obligation: None)

@@ -102,9 +102,7 @@ def owned_problem(state: State, pointer: Register, low: int, high: int) -> str |
     return None
 
 
-def stack_read_problem(
-    env: Environment, state: State, pointer: Register, low: int, high: int, size: int
-) -> str | None:
+def stack_read_problem(env: Environment, state: State, pointer: Register, low: int, high: int, size: int) -> str | None:
     """Why bytes [low, high) of the pointer's frame may not be read `size` at a time.
 
     A whole slot that was never written may be read where the kernel lets programs do so; what comes is of no use but to

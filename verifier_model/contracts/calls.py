@@ -9,6 +9,7 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Function, MapDef, Unit
 from verifier_model.contracts.effects import UNKNOWN_CALL, CallEffects, MemoryArgument
+from verifier_model.contracts.frame_address import may_leak_frame
 from verifier_model.contracts.helpers import HELPERS, Argument, ArgumentKind, Helper
 from verifier_model.contracts.subprograms import local_callee, summary
 from verifier_model.domains.registers import Region, Register
@@ -32,7 +33,7 @@ def call_effects(insn: Insn, state: State, unit: Unit, function: Function) -> Ca
         raise ValueError(f"{insn.row.name} is not a call")
     if insn.row.name == "call_helper":
         helper = HELPERS.get(insn.imm) if insn.ref is None else None
-        return UNKNOWN_CALL if helper is None else helper_effects(helper, state, unit)
+        return UNKNOWN_CALL if helper is None else helper_effects(helper, state, unit, function)
     callee = local_callee(insn, unit)
     return UNKNOWN_CALL if callee is None else _local_effects(callee, state, unit)
 
@@ -49,7 +50,7 @@ def _local_effects(callee: Function, state: State, unit: Unit) -> CallEffects:
     )
 
 
-def helper_effects(helper: Helper, state: State, unit: Unit) -> CallEffects:
+def helper_effects(helper: Helper, state: State, unit: Unit, function: Function) -> CallEffects:
     """Upper bounds on what a call of `helper` does in `state` (registers r1 to r5 as the arguments)."""
     registers = tuple(range(1, len(helper.arguments) + 1))
     if helper.callback:
@@ -65,7 +66,7 @@ def helper_effects(helper: Helper, state: State, unit: Unit) -> CallEffects:
         if argument.nullable and known.is_scalar and known.value.constant == 0:
             continue
         memory = MemoryArgument(reg, size)
-        if _is_read(argument, known):
+        if _is_read(argument, known) or _may_be_frame(argument, known, unit, function):
             reads.append(memory)
         if argument.is_written:
             writes.append(memory)
@@ -118,6 +119,12 @@ def _is_read(argument: Argument, known: Register) -> bool:
     if argument.kind is ArgumentKind.PEEK:
         return known.region not in _NO_MEMORY
     return argument.kind in _READ_KINDS
+
+
+def _may_be_frame(argument: Argument, known: Register, unit: Unit, function: Function) -> bool:
+    # Constants are nobody's frame.
+    is_number = argument.kind is ArgumentKind.PEEK and known.is_scalar and known.value.constant is None
+    return is_number and may_leak_frame(function, unit)
 
 
 def _memory_size(helper: Helper, reg: int, state: State, unit: Unit) -> int | None:

@@ -70,6 +70,8 @@ def _effects(run: Run, insn: Insn) -> CallEffects:
 def _known(run: Run, value: Value, known: Register | None) -> Register:
     """What the contract may know of an argument: its type, and a bound of its number (`known`: what the facts say)."""
     fact, term = value.fact, value.term
+    if fact.region is Region.UNKNOWN and known is not None and _is_no_pointer(known):
+        return known
     if not fact.is_scalar:
         return fact
     constant = _constant(run, term)
@@ -81,6 +83,11 @@ def _known(run: Run, value: Value, known: Register | None) -> Register:
         if start.term is term and at_start.is_scalar and not at_start.assumed_safe:
             return replace(fact, value=at_start.value)
     return replace(fact, value=Scalar.between(0, maximum(term)))
+
+
+def _is_no_pointer(known: Register) -> bool:
+    # What was never set is nobody's pointer either: helpers with fewer arguments than registers get such.
+    return known.region is Region.UNINIT or (known.is_scalar and not known.assumed_safe)
 
 
 def _constant(run: Run, term: Term) -> int | None:
