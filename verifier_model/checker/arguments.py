@@ -129,15 +129,23 @@ def _size(env: Environment, state: State, helper: Helper, reg: int) -> str | Non
     register, argument = state.regs[reg], helper.arguments[reg - 1]
     if not register.is_scalar:
         return f"R{reg} type={type_name(register)} expected=scalar"
-    if register.value.smin < 0:
-        return f"R{reg} min value is negative, either use unsigned or 'var &= const'"
-    if register.value.umax >= LARGEST_SIZE:
-        return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
+    problem = size_bounds_problem(register, reg)
+    if problem is not None:
+        return problem
     if is_null(state.regs[reg - 1]):
         # NULL goes with no bytes alone, where both are allowed.
         is_allowed = helper.arguments[reg - 2].nullable and argument.zero and register.value.umax == 0
         return None if is_allowed else f"R{reg - 1} type=scalar expected=fp"
     return f"R{reg} invalid zero-sized read" if register.value.umin == 0 and not argument.zero else None
+
+
+def size_bounds_problem(register: Register, reg: int) -> str | None:
+    """Why the number may be no size of memory at all (check_mem_size_reg)."""
+    if register.value.smin < 0:
+        return f"R{reg} min value is negative, either use unsigned or 'var &= const'"
+    if register.value.umax >= LARGEST_SIZE:
+        return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
+    return None
 
 
 def is_null(register: Register) -> bool:

@@ -21,7 +21,7 @@ from verifier_model.checker.memory import move_frames
 from verifier_model.checker.references import is_atomic
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import ArgumentKind, Helper
-from verifier_model.domains.lattice import widened_numbers
+from verifier_model.domains.lattice import includes, widened_numbers
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import Frame, State
@@ -157,3 +157,11 @@ _ARGUMENTS: Final = {
     "user_ringbuf_drain": _drain,
     "timer_set_callback": _timer,
 }
+
+
+def is_new(known: list[State], state: State) -> bool:
+    """Is this a way to enter what runs on its own that none of the known ones covers?  Then it is one of them now."""
+    if any(includes(old, state, as_kernel=True) for old in known):
+        return False
+    known.append(state)
+    return True

@@ -14,7 +14,7 @@ from verifier_model.checker.access import owned_problem, type_name
 from verifier_model.checker.arguments import WRITES_PACKET, buffer_problem, is_null
 from verifier_model.checker.environment import ZERO, Environment, each_register
 from verifier_model.checker.kernel_calls import FOLLOWED_ELSEWHERE, RULES, after_kfunc
-from verifier_model.checker.memory import frame_stack, soften, stack_span, with_stack
+from verifier_model.checker.memory import first_slot, frame_stack, soften, stack_span, with_stack
 from verifier_model.checker.references import acquired, released
 from verifier_model.contracts.helpers import Helper
 from verifier_model.contracts.kfuncs import Kfunc, KfuncArgument, Parameter
@@ -75,7 +75,7 @@ def _problem(state: State, callee: str, reg: int) -> str | None:
     if _is_constant(pointer):
         is_read = callee in _READERS - {_CLONE}
         return None if is_read else "cannot pass pointer to const bpf_dynptr, the helper mutates it"
-    at = _place(pointer)
+    at = first_slot(pointer)
     if at is None or frame_stack(state, pointer.frame) is None or callee not in DYNPTR_CALLS:
         return f"arg#{reg - 1} expected pointer to stack or const struct bpf_dynptr"
     if callee in _MAKERS or (callee == _CLONE and reg == 2):
@@ -96,17 +96,9 @@ def _is_constant(pointer: Register) -> bool:
     return is_one and not pointer.nullable and pointer.off == 0 and pointer.value.constant == 0
 
 
-def _place(pointer: Register) -> int | None:
-    constant = pointer.value.constant
-    if pointer.region is not Region.STACK or constant is None:
-        return None
-    at = pointer.off + (constant - (1 << 64) if constant >> 63 else constant)
-    return at if at % SLOT_SIZE == 0 else None
-
-
 def _kept(state: State, pointer: Register) -> Register | None:
     """What the kernel keeps behind the pointer, when that is a whole dynptr."""
-    at, stack = _place(pointer), frame_stack(state, pointer.frame)
+    at, stack = first_slot(pointer), frame_stack(state, pointer.frame)
     if at is None or stack is None:
         return None
     first, second = (stack.get(at + off, EMPTY_SLOT).spill for off in (0, SLOT_SIZE))
@@ -117,7 +109,7 @@ def _kept(state: State, pointer: Register) -> Register | None:
 
 
 def _put(state: State, pointer: Register, kept: Register | None) -> State:
-    at, stack = _place(pointer), frame_stack(state, pointer.frame)
+    at, stack = first_slot(pointer), frame_stack(state, pointer.frame)
     if at is None or stack is None:
         return state
     changed = dict(stack)

@@ -16,7 +16,7 @@ from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point
 from verifier_model.checker.branches import branch
-from verifier_model.checker.callbacks import behind, callback_of, entered, is_callback_call, returned
+from verifier_model.checker.callbacks import behind, callback_of, entered, is_callback_call, is_new, returned
 from verifier_model.checker.callgraph import MAX_FRAMES, callee_of
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import FRAME, NOTHING_KNOWN, UNINIT, Environment, each_register
@@ -200,11 +200,7 @@ class Explorer:
 
     def _is_first(self, name: str, state: State) -> bool:
         """Is this a new way to enter what runs on its own?  A timer's callback may start the timer again."""
-        known = self._own_entries.setdefault(name, [])
-        if any(includes(old, state, as_kernel=True) for old in known):
-            return False
-        known.append(state)
-        return True
+        return is_new(self._own_entries.setdefault(name, []), state)
 
     def note(self, place: Place, state: State) -> None:
         """Keep what holds at the start of a stretch of instructions."""

@@ -13,7 +13,7 @@ from verifier_model.bpf.insn import Insn
 from verifier_model.checker.access import owned_problem, type_name
 from verifier_model.checker.environment import UNINIT, ZERO, Environment
 from verifier_model.checker.kernel_calls import RULES, after_kfunc, kfunc_name
-from verifier_model.checker.memory import frame_stack, with_stack
+from verifier_model.checker.memory import first_slot, frame_stack, with_stack
 from verifier_model.checker.references import acquired, released
 from verifier_model.contracts.kfuncs import KFUNCS, Kfunc, KfuncArgument, Parameter, signature
 from verifier_model.contracts.programs import is_sleepable
@@ -41,7 +41,7 @@ def is_next_call(insn: Insn) -> bool:
 def iterator_problem(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
     """Why the register points to no iterator that the function may be given."""
     pointer = state.regs[reg]
-    at = _place(pointer)
+    at = first_slot(pointer)
     if reg != 1 or at is None or frame_stack(state, pointer.frame) is None:
         return f"R{reg} type={type_name(pointer)} expected=pointer to an iterator on the stack"
     if argument.size <= 0 or argument.size % SLOT_SIZE or at < -STACK_BYTES or at + argument.size > 0:
@@ -56,18 +56,9 @@ def iterator_problem(env: Environment, state: State, kfunc: Kfunc, argument: Kfu
     return None
 
 
-def _place(pointer: Register) -> int | None:
-    """The iterator's first byte, from its frame's r10."""
-    constant = pointer.value.constant
-    if pointer.region is not Region.STACK or constant is None:
-        return None
-    at = pointer.off + (constant - (1 << 64) if constant >> 63 else constant)
-    return at if at % SLOT_SIZE == 0 else None
-
-
 def _kept(state: State, pointer: Register, argument: KfuncArgument) -> Register | None:
     """What the kernel keeps behind the pointer, when that is a whole iterator of the argument's type."""
-    at, stack = _place(pointer), frame_stack(state, pointer.frame)
+    at, stack = first_slot(pointer), frame_stack(state, pointer.frame)
     if at is None or stack is None:
         return None
     first = stack.get(at, EMPTY_SLOT).spill
@@ -84,7 +75,7 @@ def _kept(state: State, pointer: Register, argument: KfuncArgument) -> Register 
 
 
 def _put(state: State, pointer: Register, kept: Register | None, size: int) -> State:
-    at, stack = _place(pointer), frame_stack(state, pointer.frame)
+    at, stack = first_slot(pointer), frame_stack(state, pointer.frame)
     assert at is not None and stack is not None
     changed = dict(stack)
     for off in range(0, size, SLOT_SIZE):
@@ -101,7 +92,7 @@ def _argument(env: Environment, name: str) -> KfuncArgument:
 def after_iterator(env: Environment, name: str, state: State) -> State:
     """The state behind *_new or *_destroy, and behind *_next where there is another element."""
     argument, pointer = _argument(env, name), state.regs[1]
-    if _place(pointer) is None or frame_stack(state, pointer.frame) is None:
+    if first_slot(pointer) is None or frame_stack(state, pointer.frame) is None:
         return after_kfunc(env, name, state)
     flags = KFUNCS[name].flags
     kept = _kept(state, pointer, argument)

@@ -14,7 +14,13 @@ from typing import Final
 from verifier_model.bpf.btf import Kind, essential_name
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.checker.access import type_name
-from verifier_model.checker.arguments import LARGEST_SIZE, buffer_problem, context_problem, is_null
+from verifier_model.checker.arguments import (
+    LARGEST_SIZE,
+    buffer_problem,
+    context_problem,
+    is_null,
+    size_bounds_problem,
+)
 from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environment
 from verifier_model.checker.kernel_objects import (
     GPL_LICENSES,
@@ -131,11 +137,10 @@ def _size(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument,
     register = state.regs[reg]
     if not register.is_scalar:
         return f"R{reg} is not a scalar"
-    if register.value.smin < 0:
-        return f"R{reg} min value is negative, either use unsigned or 'var &= const'"
-    if register.value.umax >= LARGEST_SIZE:
-        return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
-    return f"R{reg} invalid zero-sized read" if register.value.umin == 0 else None
+    problem = size_bounds_problem(register, reg)
+    if problem is None and register.value.umin == 0:
+        return f"R{reg} invalid zero-sized read"
+    return problem
 
 
 def _context(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:

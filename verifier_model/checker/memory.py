@@ -165,6 +165,15 @@ def is_inside(pointer: Register, off: int, size: int) -> bool:
     return False
 
 
+def first_slot(pointer: Register) -> int | None:
+    """Bytes from its frame's r10 to the slot that the pointer is the start of; None for any other pointer."""
+    constant = pointer.value.constant
+    if pointer.region is not Region.STACK or constant is None:
+        return None
+    at = pointer.off + _signed(constant)
+    return at if at % SLOT_SIZE == 0 else None
+
+
 def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 

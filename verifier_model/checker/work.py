@@ -23,6 +23,7 @@ from verifier_model.checker.callbacks import (
     callback_of,
     entered,
     is_callback_call,
+    is_new,
     returned,
 )
 from verifier_model.checker.callgraph import MAX_FRAMES
@@ -43,7 +44,6 @@ from verifier_model.checker.transfer import step
 from verifier_model.checker.widening import forgotten
 from verifier_model.contracts.calls import call_effects, map_of
 from verifier_model.contracts.helpers import ArgumentKind
-from verifier_model.domains.lattice import includes
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import EMPTY_SLOT, State
@@ -300,9 +300,9 @@ class Walk(Steps):
             self._want(path, 1)
         into = self.program.entries[function.name]
         if helper.name in ASYNCHRONOUS:
-            if self._is_first(into, entered(self.env, helper, path.state, ("", "", 0))):
-                own = entered(self.env, helper, path.state, ("", "", 0))
-                self.waiting.append(Path(into, replace(own, callers=())))
+            alone = entered(self.env, helper, path.state, ("", "", 0))
+            if is_new(self._own_entries.setdefault(into, []), alone):
+                self.waiting.append(Path(into, replace(alone, callers=())))
         elif not is_loop or path.turns[-1] < count.value.umax:
             back = (node.function.name, node.label, node.at)
             if path.kept is not None:
@@ -316,13 +316,6 @@ class Walk(Steps):
         path.state = behind(path.state)
         self._step(path, node, node.following)
         return path.index >= 0
-
-    def _is_first(self, into: int, state: State) -> bool:
-        known = self._own_entries.setdefault(into, [])
-        if any(includes(old, state, as_kernel=True) for old in known):
-            return False
-        known.append(state)
-        return True
 
     def _iterate(self, path: Path, node: Node) -> bool:
         """Without another element first; the path with one waits."""
