@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from verifier_model.bpf.btf import MAX_DEPTH, Btf, BtfError, Kind, Type
+from verifier_model.bpf.btf import Btf, BtfError, Kind, Type
+from verifier_model.bpf.core import (
+    ENUMVAL_EXISTS,
+    ENUMVAL_VALUE,
+    FIELD_BYTE_OFFSET,
+    FIELD_BYTE_SIZE,
+    FIELD_EXISTS,
+    TYPE_EXISTS,
+    TYPE_MATCHES,
+    TYPE_SIZE,
+    access_path,
+)
 from verifier_model.bpf.insn import CoreRecord, RawSlot
 from verifier_model.bpf.isa import Kind as InsnKind
 from verifier_model.bpf.isa import Operand, Row
 
-FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE, FIELD_EXISTS = 0, 1, 2
-TYPE_EXISTS, TYPE_SIZE = 8, 9
-ENUMVAL_EXISTS, ENUMVAL_VALUE, TYPE_MATCHES = 10, 11, 12
 _ALWAYS_ONE: Final = frozenset({FIELD_EXISTS, TYPE_EXISTS, ENUMVAL_EXISTS, TYPE_MATCHES})
 _MOVES: Final = frozenset({InsnKind.LOAD, InsnKind.STORE, InsnKind.STORE_IMM})
 
@@ -50,21 +58,14 @@ def _local_value(graph: Btf, type_id: int, access: str, kind: int) -> int | None
         return graph.size_of(type_id)
     if kind == ENUMVAL_VALUE:
         members = graph.resolve(type_id).members
-        index = _numbers(access)[0]
+        index = access_path(access)[0]
         if index >= len(members):
             raise BtfError("a CO-RE record names an enumerator that does not exist")
         return members[index].value
     if kind in (FIELD_BYTE_OFFSET, FIELD_BYTE_SIZE):
-        place = _field(graph, type_id, _numbers(access))
+        place = _field(graph, type_id, access_path(access))
         return None if place is None else place[kind]
     return None
-
-
-def _numbers(access: str) -> list[int]:
-    parts = access.split(":")
-    if len(parts) > MAX_DEPTH or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise BtfError("a CO-RE access string is malformed")
-    return [int(part) for part in parts]
 
 
 def _field(graph: Btf, type_id: int, path: list[int]) -> tuple[int, int] | None:
