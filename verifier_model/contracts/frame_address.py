@@ -6,7 +6,6 @@ stores such an address, nor calculates with one what is no address any more, no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from verifier_model.bpf.flow import reverse_post_order, successors
@@ -19,29 +18,23 @@ _ARGUMENTS: Final = 0b111110
 _CALLER_SAVED: Final = 0b111111
 
 
-@dataclass
-class _Memory:
-    """Answers for the unit asked about last."""
-
-    unit: Unit | None = None
-    known: dict[int, tuple[Function, bool]] = field(default_factory=dict)
-
-
-_memory: Final = _Memory()
+# Answers by identity, kept with their functions: a rewrite makes a new unit, of which most functions are the old ones.
+_known: Final[dict[int, tuple[Function, bool]]] = {}
+_MOST_KNOWN: Final = 4096
 
 
 def may_leak_frame(function: Function, unit: Unit) -> bool:
     """May `function`, or one that shares its frames through calls, have turned a frame's address into a number?"""
-    if _memory.unit is not unit:
-        _memory.unit, _memory.known = unit, {}
     others = (other for other in unit.functions if other.is_subprogram or function.is_subprogram)
     return _leaks(function) or any(_leaks(other) for other in others)
 
 
 def _leaks(function: Function) -> bool:
-    known = _memory.known.get(id(function))
+    known = _known.get(id(function))
     if known is None:
-        known = _memory.known[id(function)] = (function, _analyse(function))
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[id(function)] = (function, _analyse(function))
     return known[1]
 
 
