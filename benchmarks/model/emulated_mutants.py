@@ -17,15 +17,14 @@ from dataclasses import dataclass, replace
 import click
 
 from benchmarks.model.corpus import DOCUMENT, reason_class
-from benchmarks.model.fixed_maps import KEY_TYPE, POINTERS, btf
+from benchmarks.model.emulated import raw_of
 from benchmarks.model.mutants import SHARE_OF_LOADED, SHARE_OF_OTHERS, bases, verdict
 from benchmarks.model.mutation import mutant
 from benchmarks.model.slots import SlotProgram
 from benchmarks.provenance import provenance, replace_section
-from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.knowledge import EVERY_KERNEL, knowledge
 from verifier_model.kernel.oracle import SERIES, Oracle, oracle
-from verifier_model.kernel.questions import Answer, MapSpec, Outcome, RawProgram
+from verifier_model.kernel.questions import Answer, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,37 +39,6 @@ class Put:
     @property
     def is_false_accept(self) -> bool:
         return self.answer.outcome is Outcome.REFUSED and not (self.reason and self.every)
-
-
-def question_of(program: SlotProgram) -> RawProgram:
-    """The program as an oracle takes it."""
-    specs: list[MapSpec] = []
-    numbers: dict[MapDef, int] = {}
-    for row in program.maps.values():
-        if row not in numbers:
-            inner = None
-            if row.inner is not None:
-                inner = len(specs)
-                specs.append(_spec(row.inner, None))
-            numbers[row] = len(specs)
-            specs.append(_spec(row, inner))
-    typed = any(row.value_type for row in numbers)
-    types = btf(with_pointers=any(row.name == POINTERS for row in numbers)) if typed else b""
-    relocations = tuple((slot, numbers[row]) for slot, row in sorted(program.maps.items()))
-    return RawProgram(
-        program.insns,
-        program.type,
-        program.attach,
-        program.flags,
-        maps=tuple(specs),
-        relocations=relocations,
-        btf=types,
-    )
-
-
-def _spec(row: MapDef, inner: int | None) -> MapSpec:
-    key = KEY_TYPE if row.value_type else 0
-    return MapSpec(row.type, row.key_size, row.value_size, row.max_entries, row.flags, inner, key, row.value_type)
 
 
 def put(kernel: Oracle, seed: int, count: int) -> list[Put]:
@@ -89,7 +57,7 @@ def put(kernel: Oracle, seed: int, count: int) -> list[Put]:
         reason, every = verdict(program, knows), verdict(program, common)
         if not (reason and every) or is_asked:
             chosen.append((program, reason, every))
-    answers = kernel.verdicts([question_of(program) for program, _, _ in chosen])
+    answers = kernel.verdicts([raw_of(program) for program, _, _ in chosen])
     return [Put(*row, answer) for row, answer in zip(chosen, answers, strict=True)]
 
 
