@@ -32,9 +32,6 @@ class Arena:
         self._bytes[address:end] = content
         self._rights[address:end] = bytes([READABLE | WRITABLE if writable else READABLE]) * len(content)
 
-    def unmap(self, address: int, size: int) -> None:
-        self._rights[address : self._end(address, size)] = bytes(size)
-
     def clear(self) -> None:
         """Unmap everything."""
         for address, end in self._mapped:
