@@ -181,8 +181,7 @@ class Run:
     def _is_acceptable(self, function: Function) -> bool:
         unit = self.unit.with_function(function)
         for guard in self.guards:
-            report = check(unit, function, guard.knows)
-            if report.rejection is not None or report.processed > guard.processed:
+            if not guard.allows(check(unit, function, guard.knows)):
                 return False
         return self.gate is None or self.gate(unit) is None
 

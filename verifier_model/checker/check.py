@@ -57,12 +57,15 @@ class Rejection:
 class Report:
     """`processed` is what the kernel's verifier would report as "processed N insns" (`checker.work`, for its profile).
 
-    For a function that is refused, it counts the instructions that were followed until then.
+    For a function that is refused, it counts the instructions that were followed until then.  `loads`: the share of
+    each program, in the unit's order; a global function asked about alone has one for each type of program that reaches
+    it.
     """
 
     accepted: bool
     rejection: Rejection | None
     processed: int
+    loads: tuple[int, ...] = ()
 
 
 class RefusedError(Exception):
@@ -252,10 +255,11 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
     roots = roots_of(unit, function)
     if not roots:
         return Report(False, Rejection(function.name, None, "no program reaches the function"), 0)
-    processed = 0
+    processed, loads = 0, list[int]()
     for root in roots:
         lowest: dict[str, int] = {}
         accessed: Accessed = {}
+        counts = []
         for part in verified_with(unit, root):
             checker = Checker(Environment(unit, part, knows), limit=limit, accessed=accessed)
             rejection, count = _check_root(checker, knows, lowest)
@@ -266,10 +270,12 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
                 reason = "BPF program is too large: nobody counts how many instructions are processed"
                 return Report(False, Rejection(root.name, None, reason), processed + count)
             processed += done
+            counts.append(done)
+        loads += counts if root.is_subprogram else [sum(counts)]
         problem = combined_depth_problem(unit, root, lowest)
         if problem is not None:
             return Report(False, Rejection(root.name, None, problem), processed)
-    return Report(True, None, processed)
+    return Report(True, None, processed, tuple(loads))
 
 
 def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> tuple[Rejection | None, int]:

@@ -33,10 +33,16 @@ def _checked(
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A verifier that accepts a function, and how many instructions it processes for that."""
+    """A verifier that accepts a function, and how many instructions it processes for that, program by program."""
 
     knows: Knowledge
-    processed: int
+    loads: tuple[int, ...]
+
+    def allows(self, report: Report) -> bool:
+        """Is the function accepted, and does no program that reaches it cost the verifier more than it did?"""
+        if not report.accepted or len(report.loads) != len(self.loads):
+            return False
+        return all(now <= then for now, then in zip(report.loads, self.loads, strict=True))
 
 
 def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
@@ -55,7 +61,7 @@ def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple
                 continue
             knows, report = _checked(unit, function, profile, tried)
             if report.accepted:
-                found.append(Guard(knows, report.processed))
+                found.append(Guard(knows, report.loads))
                 break
             refusal = report
     return tuple(found) or refusal
