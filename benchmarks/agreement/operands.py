@@ -146,7 +146,7 @@ def markdown(tallies: dict[ByteOrder, Tally], source: dict[str, object], seconds
 
 
 @click.command()
-@click.option("--cases", default=1_000_000, show_default=True, help="cases in the kernel's byte order")
+@click.option("--cases", default=2_200_000, show_default=True, help="cases in the kernel's byte order")
 @click.option("--foreign", default=100_000, show_default=True, help="cases in the other byte order, without the kernel")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--date", default="", help="the day; with it the figures are kept in docs/semantics.md")
