@@ -54,6 +54,18 @@ REFERENCES = (
     "struct task_struct *bpf_task_acquire(struct task_struct *p) KSYM; "
     "void bpf_task_release(struct task_struct *p) KSYM; "
 )
+CONNECTIONS = (
+    "struct nf_conn { u64 status; } CORE; struct nf_conn___init { u64 status; }; union nf_inet_addr { u32 ip; }; "
+    "struct bpf_sock_tuple { u32 saddr; u32 daddr; unsigned short sport, dport; u8 rest[24]; }; "
+    "struct bpf_ct_opts { s32 netns_id; s32 error; u8 l4proto; u8 dir; u8 reserved[2]; }; "
+    "struct nf_conn___init *bpf_xdp_ct_alloc(struct xdp_md *c, struct bpf_sock_tuple *t, u32 tuple__sz, "
+    "struct bpf_ct_opts *opts, u32 opts__sz) KSYM; "
+    "struct nf_conn *bpf_ct_insert_entry(struct nf_conn___init *ct) KSYM; "
+    "void bpf_ct_set_timeout(struct nf_conn___init *ct, u32 timeout) KSYM; "
+    "int bpf_ct_change_timeout(struct nf_conn *ct, u32 timeout) KSYM; void bpf_ct_release(struct nf_conn *ct) KSYM; "
+    'SEC("xdp") int p(struct xdp_md *c) { struct bpf_sock_tuple t = {}; struct bpf_ct_opts o = {-1, 0, 6}; '
+    "struct nf_conn___init *ct = bpf_xdp_ct_alloc(c, &t, 12, &o, 12); if (!ct) return 2; "
+)
 PAIR = "struct m { u64 a, b; }; __attribute__((noinline)) int g(struct m *m) { if (!m) return 0; return m->a + m->b; } "
 PROGRAMS = (
     Program(
@@ -145,6 +157,18 @@ PROGRAMS = (
         + "struct task_struct *a = bpf_task_acquire(t->group_leader); if (!a) return 0; bpf_task_release(a); "
         "return 0; }",
         ("group_leader)", "mm)"),
+    ),
+    Program(
+        "a connection that is not inserted is of another type",
+        CONNECTIONS + "bpf_ct_set_timeout(ct, 1); struct nf_conn *in = bpf_ct_insert_entry(ct); "
+        "if (in) bpf_ct_release(in); return 1; }",
+        ("bpf_ct_set_timeout(ct, 1)", "bpf_ct_change_timeout((void *)ct, 1)"),
+    ),
+    Program(
+        "what the source calls a connection that is not inserted stays one",
+        CONNECTIONS.replace("struct nf_conn___init { u64 status; };", "").replace("___init", "") + "struct nf_conn *in = bpf_ct_insert_entry(ct); "
+        "if (in) bpf_ct_release(in); return 1; }",
+        ("bpf_ct_insert_entry(ct);", "ct;"),
     ),
     Program(
         "kfuncs are for some program types",

@@ -65,9 +65,30 @@ def test_the_model_says_what_the_kernel_says(program: Program, is_twin: bool) ->
     assert report.accepted is accepted, (report.rejection, log[-600:])
 
 
+@pytest.mark.parametrize("program", [row for row in PROGRAMS if row.variable], ids=lambda program: program.name)
+def test_a_variable_without_an_address_is_refused_in_any_unit(program: Program) -> None:
+    data = compile_text(source(program, False), "clang-19", "bpf", "v3", "-g", "-Wno-everything")
+    unit = unit_of(data)
+    assert not check(unit, unit.function("p")).accepted
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_what_the_kernel_takes_is_taken_without_its_types_too(program: Program) -> None:
     """The optimiser has no kernel at hand: the source's own types stand for it."""
     unit = unit_of(compile_text(source(program, False), "clang-19", "bpf", "v3", "-g", "-Wno-everything"))
     report = check(unit, unit.function("p"))
+    if program.variable:
+        # Nor does the source say whether any kernel finds the address.
+        assert report.rejection is not None and program.variable in report.rejection.reason
+        return
     assert report.accepted, report.rejection
+
+
+@pytest.mark.parametrize(
+    "program", [row for row in PROGRAMS if "nf_conn" in row.text], ids=lambda program: program.name
+)
+def test_a_type_that_only_the_kernel_tells_apart_is_told_apart_in_any_unit(program: Program) -> None:
+    data = compile_text(source(program, True), "clang-19", "bpf", "v3", "-g", "-Wno-everything")
+    assert not kernel_takes(data)[0]
+    unit = unit_of(data)
+    assert not check(unit, unit.function("p")).accepted

@@ -46,10 +46,10 @@ def _section_of(types: Btf, variable: int) -> str:
 
 
 def symbol_problem(env: Environment, ref: Ref) -> str | None:
-    """Why one kernel may refuse the wide load: its BTF does not say whether it finds a variable's address
-    (CONFIG_KALLSYMS_ALL)."""
+    """Why a kernel may refuse the wide load: whatever its BTF says of a variable's type, it need not find the address
+    (CONFIG_KALLSYMS_ALL), and then a weak symbol is no help either."""
     types = env.unit.types
-    if env.unit.kernel_types is None or types is None:
+    if types is None:
         return None
     variable = types.named(ref.name, Kind.VAR)
     if _section_of(types, variable) != _KERNEL or _is_address(types, variable):

@@ -6,7 +6,7 @@ A signature comes from the kernel's BTF where the unit was patched for one, else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from verifier_model.bpf.btf import VOID, Btf, BtfError, Kind, Member, essential_name
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.contracts.kernel_types import STRUCTURES
+from verifier_model.contracts.kfunc_objects import KFUNC_OBJECTS, KfuncObjects
 from verifier_model.contracts.kfunc_rows import KFUNC_ROWS
 from verifier_model.contracts.programs import program_of, section_head
 
@@ -155,6 +156,18 @@ class Signature:
     size: int = 0
 
 
+# Kinds of arguments that are declared as pointers to structures.
+_STRUCTURED: Final = frozenset(
+    {
+        Parameter.CONTEXT,
+        Parameter.SIZED_MEMORY,
+        Parameter.DYNPTR,
+        Parameter.ITERATOR,
+        Parameter.NODE,
+        Parameter.OTHER,
+        Parameter.IGNORED,
+    }
+)
 CASTS: Final = frozenset({"bpf_cast_to_kern_ctx", "bpf_rdonly_cast"})  # see `checker.kernel_calls`
 # What bpf_cast_to_kern_ctx makes of a context (include/linux/bpf_types.h).
 KERNEL_CONTEXTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -236,9 +249,34 @@ def _signature(unit: Unit, types: Btf, name: str, function: Function) -> Signatu
             _argument(types, proto.members, at, name, "" if row is None else row.struct)
             for at in range(len(proto.members))
         )
-        return _with_result(types, name, arguments, proto.type)
+        found = _with_result(types, name, arguments, proto.type)
     except BtfError as error:
         return str(error)
+    return found if unit.kernel_types is not None else _as_kernels(types, found, name)
+
+
+def _as_kernels(types: Btf, declared: Signature, name: str) -> Signature | str:
+    """An object's own declaration with the structures that every kernel has in their places."""
+    known = KFUNC_OBJECTS.get(essential_name(name), KfuncObjects(()))
+    arguments = []
+    for at, argument in enumerate(declared.arguments):
+        wanted = known.arguments[at] if at < len(known.arguments) else "-"
+        if argument.kind is Parameter.POINTER and wanted != "-":
+            argument = replace(argument, name=wanted, type_id=_type_of(types, argument.name, argument.type_id, wanted))
+        elif argument.kind is Parameter.POINTER or (wanted != "-" and argument.kind not in _STRUCTURED):
+            return f"{name} is declared with another argument {at + 1} than the kernel's"
+        arguments.append(argument)
+    if declared.result is not Returned.OBJECT:
+        return replace(declared, arguments=tuple(arguments))
+    if not known.result:
+        return f"{name} is declared with another result than the kernel's"
+    type_id = _type_of(types, declared.name, declared.type_id, known.result)
+    return replace(declared, arguments=tuple(arguments), name=known.result, type_id=type_id)
+
+
+def _type_of(types: Btf, declared: str, type_id: int, wanted: str) -> int:
+    """The object's own description of the kernel's structure: what is declared where that is a flavor of it."""
+    return type_id if wanted in (declared, essential_name(declared)) else types.named(wanted, Kind.STRUCT)
 
 
 def is_tagged(kernel: Btf, name: str) -> bool:
