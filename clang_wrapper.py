@@ -7,12 +7,14 @@ Modules are imported where they are used: configure scripts run a compiler hundr
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` takes as long to import as all else here
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from llvm_bridge.invocation import Job
     from object_stage import Outcome
     from synth.settings import Settings
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Entry point of every personality; the name by which we were called says whether the compiler is clang or llc."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from llvm_bridge.toolchain import CompilerMissing, find_compiler
 
     try:
@@ -33,12 +35,13 @@ def main() -> int:
 
 
 def _compile(command: list[str], arguments: list[str]) -> int:
-    from llvm_bridge.invocation import may_write_object
-    from processes import end_as, execute, run
+    from llvm_bridge.arguments import may_write_object
 
     is_version = "--version" in arguments
     if not (is_version or may_write_object(arguments)) or os.environ.get("K2_DISABLE", "0") not in ("", "0"):
-        execute(command + arguments)
+        _become(command + arguments)
+    from processes import end_as, run
+
     settings = _settings()
     if settings is None:
         return 1
@@ -48,6 +51,13 @@ def _compile(command: list[str], arguments: list[str]) -> int:
     if status == 0 and not settings.disable:
         status = _improve_outputs(command, arguments, settings)
     return end_as(status)
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Become the compiler, with the signals as a shell would have left them; raises OSError when there is none."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # ignored by Python
+        _signal.signal(number, _signal.SIG_DFL)
+    os.execvp(command[0], command)
 
 
 def complain(text: str) -> None:

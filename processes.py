@@ -1,4 +1,4 @@
-"""The wrapper's processes: the compiler that it becomes or runs, and the child that keeps our faults from the user."""
+"""The wrapper's processes: the compiler that it runs, and the child that keeps our faults from the user."""
 
 from __future__ import annotations
 
@@ -23,13 +23,6 @@ class Stopped(BaseException):
 
 class ChildFailed(Exception):  # noqa: N818  the field's word for it
     """The child did not deliver; the message is one sentence."""
-
-
-def execute(command: list[str]) -> NoReturn:
-    """Become the compiler, with the signals as a shell would have left them; raises OSError when there is none."""
-    for number in IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
-    os.execvp(command[0], command)
 
 
 def run(command: list[str]) -> int:

@@ -1,11 +1,11 @@
-"""What will the compiler write?  Asked of the compiler itself (`-###`), behind a cheap look at the arguments.
+"""What will the compiler write?  Asked of the compiler itself (`-###`), behind the cheap look of `arguments`.
 
 There is no copy of clang's option table here: `-###` answers target spelling, response files, configuration files,
 several inputs, default names and -save-temps at once (toolchain-conventions, sections 1 and 2).
 """
 
 # pathlib takes 10 ms to import, in every run of a configure script.
-# ruff: noqa: PTH113, PTH123, PTH202
+# ruff: noqa: PTH113, PTH123
 
 from __future__ import annotations
 
@@ -14,34 +14,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-# With one of these no object comes out of this run, or none that is ours to touch.
-_NO_OBJECT: Final = frozenset(
-    [
-        "-E",
-        "-S",
-        "-M",
-        "-MM",
-        "-###",
-        "-fsyntax-only",
-        "--preprocess",
-        "--assemble",
-        "-emit-llvm",
-        "-emit-ast",
-        "--analyze",
-        "--version",
-        "-version",
-        "--help",
-        "-help",
-        "-cc1",
-        "-cc1as",
-        "--precompile",
-    ]
-)
-_NO_OBJECT_PREFIXES: Final = ("-print-", "--print-", "-dump", "-flto", "-fembed-bitcode", "--target-help")
+from llvm_bridge.arguments import expand, split_words, writes_by_llc
+
 _LEVELS: Final = {"v1": 1, "v2": 2, "v3": 3, "v4": 4}
-_OBJECT_BY_LLC: Final = ("-filetype=obj", "--filetype=obj")
-_MAX_RESPONSE_DEPTH: Final = 20
-_MAX_RESPONSE_BYTES: Final = 1 << 22
 _EM_BPF: Final = 247
 
 
@@ -60,22 +35,10 @@ class Job(NamedTuple):
     llvm: int | None = None
 
 
-def may_write_object(arguments: Sequence[str]) -> bool:
-    """Cheap and without running anything: False means that no object of ours can come out of this run."""
-    words = expand(arguments)
-    if any(word in _OBJECT_BY_LLC for word in words):
-        return True
-    if "-c" not in words and "--compile" not in words:
-        return False
-    if any(word in _NO_OBJECT for word in words):
-        return False
-    return not any(word.startswith(_NO_OBJECT_PREFIXES) for word in words)
-
-
 def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:
     """The BPF objects that `command` with `arguments` has just written, in its order; call it after a success."""
     words = expand(arguments)
-    if any(word in _OBJECT_BY_LLC for word in words):
+    if writes_by_llc(words):
         return _llc_jobs(words)
     if not _is_bpf_likely(command, words):
         return ()
@@ -220,56 +183,3 @@ def _llc_jobs(words: Sequence[str]) -> tuple[Job, ...]:
     if level is not None and level > 2 and "-alu32" in values.get("-mattr", "").split(","):
         level = 2
     return (Job(output, values.get("-mtriple") or values.get("-march") or "", cpu, level),)
-
-
-def expand(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `@file` replaced by the file's words (GNU rules, nested); an unreadable file stays a word."""
-    return list(_expand(arguments, 0))
-
-
-def _expand(arguments: Sequence[str], depth: int) -> Iterator[str]:
-    for argument in arguments:
-        text = _response_text(argument) if argument.startswith("@") and depth < _MAX_RESPONSE_DEPTH else None
-        if text is None:
-            yield argument
-        else:
-            yield from _expand(split_words(text), depth + 1)
-
-
-def _response_text(argument: str) -> str | None:
-    try:
-        if not os.path.isfile(argument[1:]) or os.path.getsize(argument[1:]) > _MAX_RESPONSE_BYTES:
-            return None
-        with open(argument[1:], encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
-def split_words(text: str) -> list[str]:
-    """Words as in a GNU response file: white space separates, quotes of both kinds group, a backslash takes the
-    next."""
-    words: list[str] = []
-    word: list[str] = []
-    quote, inside, escaped = "", False, False
-    for character in text:
-        if escaped:
-            word.append(character)
-            escaped = False
-        elif character == "\\":
-            inside = escaped = True
-        elif quote:
-            if character == quote:
-                quote = ""
-            else:
-                word.append(character)
-        elif character in "\"'":
-            quote, inside = character, True
-        elif character.isspace():
-            if inside:
-                words.append("".join(word))
-            word, inside = [], False
-        else:
-            word.append(character)
-            inside = True
-    return [*words, "".join(word)] if inside else words

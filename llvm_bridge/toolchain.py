@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from typing import Final, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # at run time `typing` would take longer to import than all that is done here
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+    from typing import Final
 
 # What we put into the environment when the compiler that we start is a symbolic link to something else (ccache's
 # masquerade), because that may look for "the next clang on PATH" and find us again.
@@ -35,14 +38,17 @@ class CompilerMissing(Exception):  # noqa: N818  names the condition, as FileNot
     """There is no compiler to run; the text is one sentence that says what to install."""
 
 
-class Compiler(NamedTuple):
+class Compiler:
     """How to start the real compiler: `command` goes in front of the user's arguments.
 
     `kind` is "clang" or "llc" for a program of that name, "wheel" for the clang inside ziglang.
     """
 
-    command: tuple[str, ...]
-    kind: str
+    __slots__ = ("command", "kind")
+
+    def __init__(self, command: tuple[str, ...], kind: str) -> None:
+        self.command = command
+        self.kind = kind
 
 
 def find_compiler(argv: Sequence[str], environ: MutableMapping[str, str]) -> tuple[list[str], list[str]]:

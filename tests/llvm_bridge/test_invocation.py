@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llvm_bridge.invocation import expand, jobs, may_write_object, split_words
+from llvm_bridge.arguments import expand, may_write_object, split_words
+from llvm_bridge.invocation import jobs
 
 SOURCE = "int f(int x) { return x + 1; }\n"
 
