@@ -10,12 +10,14 @@ from typing import Final
 from verifier_model.bpf.insn import FRAME_POINTER, Insn, RefKind
 from verifier_model.bpf.isa import LOAD_KINDS, Kind, Operand
 from verifier_model.bpf.unit import Function, Unit
+from verifier_model.checker.callbacks import is_callback_call
 from verifier_model.checker.callgraph import callee_of, handed_over
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.iterators import is_next_call
+from verifier_model.checker.kernel_calls import kfunc_name
+from verifier_model.contracts.kfuncs import Signature, signature
 
 CALLER_SAVED: Final = 0b111111
-_ALL_ARGUMENTS: Final = 0b111110
 _FRAME_BIT: Final = 1 << FRAME_POINTER
 
 
@@ -68,7 +70,7 @@ def control(unit: Unit, root: Function) -> Control:
     for node in nodes:
         _mark(nodes, entries, node)
     for span in ranges.values():
-        _find_live(nodes, span)
+        _find_live(unit, nodes, span)
     return Control(tuple(nodes), entries, ranges)
 
 
@@ -106,7 +108,7 @@ def _number(unit: Unit, function: Function, nodes: list[Node]) -> list[Function]
 
 def _mark(nodes: list[Node], entries: dict[str, int], node: Node) -> None:
     kind, insn = node.insn.kind, node.insn
-    is_local = insn.row.name == "call_local"
+    is_local = insn.row.name == "call_local" and kfunc_name(insn) is None
     is_function_address = kind is Kind.LOAD_WIDE and insn.ref is not None and insn.ref.kind is RefKind.FUNCTION
     if kind is Kind.JUMP:
         _meet(nodes, node.target)
@@ -123,8 +125,7 @@ def _mark(nodes: list[Node], entries: dict[str, int], node: Node) -> None:
             _meet(nodes, entries[node.handed.name])
         if kind is Kind.CALL and is_next_call(insn):
             node.is_stop = node.is_forced = True
-        helper = helper_of(insn) if kind is Kind.CALL else None
-        if helper is not None and helper.callback:
+        if is_callback_call(insn):
             node.is_stop = node.is_jump = node.is_forced = True
 
 
@@ -133,8 +134,18 @@ def _meet(nodes: list[Node], index: int) -> None:
         nodes[index].is_stop = nodes[index].is_jump = True
 
 
-def reads_and_writes(insn: Insn) -> tuple[int, int]:
-    """Bits of the registers that the instruction reads and overwrites, as the kernel counts them."""
+def _kfunc_parameters(unit: Unit, node: Node) -> int:
+    """How many registers the kernel function that the node calls takes (get_call_summary); 5 where nobody knows."""
+    name = kfunc_name(node.insn)
+    declared = None if name is None else signature(unit, name, node.function)
+    return len(declared.arguments) if isinstance(declared, Signature) else 5
+
+
+def reads_and_writes(insn: Insn, parameters: int = 5) -> tuple[int, int]:
+    """Bits of the registers that the instruction reads and overwrites, as the kernel counts them.
+
+    `parameters`: of what is called, unless it is a helper.
+    """
     kind, row = insn.kind, insn.row
     dst, src = 1 << insn.dst, 1 << insn.src if "src" in row.uses else 0
     if kind is Kind.ALU:
@@ -153,14 +164,14 @@ def reads_and_writes(insn: Insn) -> tuple[int, int]:
         return 1 << 6 | src, CALLER_SAVED
     if kind is Kind.CALL:
         helper = helper_of(insn)
-        return (_ALL_ARGUMENTS if helper is None else (2 << len(helper.arguments)) - 2), CALLER_SAVED
+        return (2 << (parameters if helper is None else len(helper.arguments))) - 2, CALLER_SAVED
     if kind is Kind.EXIT:
         return 1, 0
     return (dst if "dst" in row.uses else 0) | src, 0
 
 
-def _find_live(nodes: list[Node], span: range) -> None:
-    uses = [reads_and_writes(nodes[index].insn) for index in span]
+def _find_live(unit: Unit, nodes: list[Node], span: range) -> None:
+    uses = [reads_and_writes(nodes[index].insn, _kfunc_parameters(unit, nodes[index])) for index in span]
     changed = True
     while changed:
         changed = False

@@ -21,6 +21,7 @@ from verifier_model.checker.callbacks import (
     ASYNCHRONOUS,
     behind,
     callback_of,
+    calling_back,
     entered,
     is_callback_call,
     is_new,
@@ -290,17 +291,17 @@ class Walk(Steps):
         return is_callback_call(node.insn)
 
     def _call_back(self, path: Path, node: Node) -> bool:
-        function, helper = callback_of(self.env, node.insn, path.state), helper_of(node.insn)
-        if function is None or helper is None or function.name not in self.program.entries:
+        function, caller = callback_of(self.env, node.insn, path.state), calling_back(node.insn)
+        if function is None or function.name not in self.program.entries:
             self.is_lost = True
             return False
         count = path.state.regs[1]
-        is_loop = helper.name == "loop" and count.is_scalar
+        is_loop = caller == "loop" and count.is_scalar
         if is_loop:
             self._want(path, 1)
         into = self.program.entries[function.name]
-        if helper.name in ASYNCHRONOUS:
-            alone = entered(self.env, helper, path.state, ("", "", 0))
+        if caller in ASYNCHRONOUS:
+            alone = entered(self.env, caller, path.state, ("", "", 0))
             if is_new(self._own_entries.setdefault(into, []), alone):
                 self.waiting.append(Path(into, replace(alone, callers=())))
         elif not is_loop or path.turns[-1] < count.value.umax:
@@ -309,11 +310,11 @@ class Walk(Steps):
                 path.kept.branches += 1
             history = Step(path.history, node, len(path.calls), turn=True)
             turns = (*path.turns[:-1], path.turns[-1] + 1, 0)
-            inside = entered(self.env, helper, path.state, back)
+            inside = entered(self.env, caller, path.state, back)
             calls = (*path.calls, node.index)
             self.waiting.append(Path(into, inside, calls, path.kept, history, path.entries, turns))
         path.turns = (*path.turns[:-1], 0)
-        path.state = behind(path.state)
+        path.state = behind(self.env, caller, path.state)
         self._step(path, node, node.following)
         return path.index >= 0
 
@@ -349,7 +350,7 @@ class Walk(Steps):
         if helper is not None and helper.id == _TAIL_CALL:
             # Where it fails, nothing was changed.
             state = State((_ANY, *state.regs[1:6], *before.regs[6:]), before.stack, before.callers, before.references)
-        elif insn.row.name == "call_local":
+        elif insn.row.name == "call_local" and kfunc_name(insn) is None:
             state = with_reg(state, 0, _ANY)
         elif is_present and state.regs[0].region is Region.MAP_VALUE:
             state = with_reg(state, 0, replace(state.regs[0], nullable=False))
