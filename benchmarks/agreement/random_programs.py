@@ -14,6 +14,7 @@ from typing import Final
 
 from benchmarks.agreement.operand_programs import EDGES, IMMEDIATES
 from verifier_model.bpf.asm import parse_insns
+from verifier_model.bpf.exchange_halves import is_narrow_exchange
 from verifier_model.bpf.flow import split_blocks
 from verifier_model.bpf.insn import Insn, Ref, RefKind, label, make
 from verifier_model.bpf.isa import ROWS, Kind, Operand, Row
@@ -54,7 +55,11 @@ class _Writer:
     used: int = 0
 
     def add(self, *insns: Insn) -> None:
-        self.insns += insns
+        for insn in insns:
+            self.insns.append(insn)
+            if is_narrow_exchange(insn):
+                # What is above its 32 bits is not the same on all kernels (verifier_model/bpf/exchange_halves.py).
+                self.insns.append(make("mov32_reg", 0, 0))
 
     def text(self, text: str) -> None:
         self.add(*parse_insns(text))
