@@ -46,11 +46,19 @@ def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
 
 def data_sections(elf: Elf) -> dict[str, DataSection]:
     """The allocated sections without code, maps and metadata that instructions may address."""
+    places: dict[int, list[tuple[str, int]]] = {}
+    for symbol in elf.symbols:
+        if symbol.type == STT_OBJECT and symbol.name:
+            places.setdefault(symbol.section, []).append((symbol.name, symbol.value))
     return {
         section.name: DataSection(
-            section.name, section.size, _is_writable(section.name, section.flags), section.data.rfind(b"\0")
+            section.name,
+            section.size,
+            _is_writable(section.name, section.flags),
+            section.data.rfind(b"\0"),
+            tuple(places.get(index, ())),
         )
-        for section in elf.sections
+        for index, section in enumerate(elf.sections)
         if section.is_allocated
         and section.type in (SHT_PROGBITS, SHT_NOBITS)
         and not section.is_code

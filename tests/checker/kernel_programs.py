@@ -66,6 +66,8 @@ CONNECTIONS = (
     'SEC("xdp") int p(struct xdp_md *c) { struct bpf_sock_tuple t = {}; struct bpf_ct_opts o = {-1, 0, 6}; '
     "struct nf_conn___init *ct = bpf_xdp_ct_alloc(c, &t, 12, &o, 12); if (!ct) return 2; "
 )
+# The source declares one structure for both; the kernel goes by its own declarations.
+DECLARED_ALIKE = CONNECTIONS.replace("struct nf_conn___init { u64 status; };", "").replace("___init", "")
 PAIR = "struct m { u64 a, b; }; __attribute__((noinline)) int g(struct m *m) { if (!m) return 0; return m->a + m->b; } "
 PROGRAMS = (
     Program(
@@ -166,7 +168,7 @@ PROGRAMS = (
     ),
     Program(
         "what the source calls a connection that is not inserted stays one",
-        CONNECTIONS.replace("struct nf_conn___init { u64 status; };", "").replace("___init", "") + "struct nf_conn *in = bpf_ct_insert_entry(ct); "
+        DECLARED_ALIKE + "struct nf_conn *in = bpf_ct_insert_entry(ct); "
         "if (in) bpf_ct_release(in); return 1; }",
         ("bpf_ct_insert_entry(ct);", "ct;"),
     ),

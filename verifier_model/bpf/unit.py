@@ -120,12 +120,14 @@ class DataSection:
     """A data section that code addresses: `size` in bytes; `is_writable` is false for .rodata and .kconfig.
 
     `last_zero`: the last byte that is 0 in the object, -1 without one: strings that start before it end.
+    `places`: the global variables and where they lie, which BTF leaves to the symbol table (bytes).
     """
 
     name: str
     size: int
     is_writable: bool
     last_zero: int = -1
+    places: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

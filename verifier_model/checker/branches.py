@@ -10,6 +10,7 @@ from verifier_model.bpf.isa import Operand
 from verifier_model.checker.environment import MAX_PACKET_OFF, ZERO, each_register, with_reg
 from verifier_model.checker.knowledge import Knowledge
 from verifier_model.checker.numbers import new_lesson, old_decision, old_lesson
+from verifier_model.checker.references import is_local
 from verifier_model.contracts.contexts import VIEWS
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, refine
@@ -108,7 +109,7 @@ def _null_check(state: State, pointer: Register, is_null: bool, knows: Knowledge
             # A pointer that was found in a kernel object may be NULL, whatever its type says.
             return state
         return None if is_null and pointer.region in _NEVER_NULL and _is_start(pointer) else state
-    if not _is_start(pointer) or pointer.id == 0:
+    if not (_is_start(pointer) or is_local(pointer)) or pointer.id == 0:
         return state
     zero = Register.scalar(ZERO)
 

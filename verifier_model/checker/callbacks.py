@@ -16,7 +16,9 @@ from verifier_model.bpf.unit import Function
 from verifier_model.checker.access import type_name
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import FRAME, UNINIT, ZERO, Environment, each_register
+from verifier_model.checker.kernel_calls import kfunc_name
 from verifier_model.checker.kernel_objects import named, object_pointer
+from verifier_model.checker.local_objects import TREE_ADD, after_local, tree_callback
 from verifier_model.checker.memory import move_frames
 from verifier_model.checker.references import is_atomic
 from verifier_model.contracts.calls import map_of
@@ -32,18 +34,27 @@ _RESULTS: Final = (0, 1)
 _DYNPTR: Final = ObjectType("bpf_dynptr", trust=Trust.TRUSTED)
 
 
-def is_callback_call(insn: Insn) -> bool:
-    """Does the instruction call a helper that calls a function of the program?"""
+def calling_back(insn: Insn) -> str:
+    """The helper or kfunc that the instruction calls, when that calls a function of the program; else ""."""
     if insn.kind is not Kind.CALL or insn.origin.core:
-        return False
+        return ""
+    if kfunc_name(insn) == TREE_ADD:
+        return TREE_ADD
     helper = helper_of(insn)
-    return helper is not None and helper.callback
+    return helper.name if helper is not None and helper.callback else ""
+
+
+def is_callback_call(insn: Insn, modest: bool = True) -> bool:
+    """Does the instruction call back?  For facts (not `modest`) a kfunc may do anything, and is not followed."""
+    name = calling_back(insn)
+    return bool(name) and (modest or name != TREE_ADD)
 
 
 def callback_of(env: Environment, insn: Insn, state: State) -> Function | None:
-    """The function that the call hands over, where it is known and one that a helper may call."""
+    """The function that the call hands over, where it is known and one that may be called."""
     helper = helper_of(insn)
     reg = None if helper is None else helper.register_of(ArgumentKind.FUNCTION)
+    reg = 3 if kfunc_name(insn) == TREE_ADD else reg
     if reg is None or state.regs[reg].region is not Region.FUNCTION:
         return None
     name = state.regs[reg].symbol
@@ -69,16 +80,16 @@ def frame_problem(env: Environment, state: State, helper: Helper, reg: int) -> s
     return None if register.region is Region.STACK else f"R{reg} type={type_name(register)} expected=fp"
 
 
-def entered(env: Environment, helper: Helper, state: State, back: tuple[str, str, int]) -> State:
-    """The state at the callback's first instruction; `back` is where the helper is called."""
-    arguments = _ARGUMENTS[helper.name](env, state)
-    frame = Frame(*back, state.regs, state.stack, callback=helper.name, held=state.references)
+def entered(env: Environment, caller: str, state: State, back: tuple[str, str, int]) -> State:
+    """The state at the callback's first instruction; `back` is where the helper or kfunc `caller` is called."""
+    arguments = _ARGUMENTS[caller](env, state)
+    frame = Frame(*back, state.regs, state.stack, callback=caller, held=state.references)
     callers = (frame, *state.callers)
-    if helper.name in ASYNCHRONOUS:
-        callers = (Frame("", "", 0, (UNINIT,) * 11, {}, callback=helper.name),)
+    if caller in ASYNCHRONOUS:
+        callers = (Frame("", "", 0, (UNINIT,) * 11, {}, callback=caller),)
     regs = [UNINIT, *(move_frames(register, 1) for register in arguments)]
     regs += [UNINIT] * (10 - len(regs)) + [FRAME]
-    references = () if helper.name in ASYNCHRONOUS else state.references
+    references = () if caller in ASYNCHRONOUS else state.references
     return State(tuple(regs), {}, callers, references)
 
 
@@ -93,8 +104,10 @@ def _without_dead_frame(register: Register) -> Register:
     return UNINIT if register.region is Region.STACK and register.frame < 0 else register
 
 
-def behind(state: State) -> State:
-    """The state behind the call of a helper whose callback was followed: the rest it does leaves memory alone."""
+def behind(env: Environment, caller: str, state: State) -> State:
+    """The state behind a call whose callback was followed: the rest it does leaves memory alone."""
+    if caller == TREE_ADD:
+        return after_local(env, caller, state)
     return replace(state, regs=(_ANY, *[UNINIT] * 5, *state.regs[6:]))
 
 
@@ -156,6 +169,7 @@ _ARGUMENTS: Final = {
     "find_vma": _find_vma,
     "user_ringbuf_drain": _drain,
     "timer_set_callback": _timer,
+    TREE_ADD: tree_callback,
 }
 
 

@@ -14,6 +14,7 @@ from verifier_model.checker.global_calls import after_global_call, global_callee
 from verifier_model.checker.iterators import after_iterator, is_iterator_call
 from verifier_model.checker.kernel_calls import after_kfunc, kfunc_name
 from verifier_model.checker.kernel_objects import helper_object
+from verifier_model.checker.local_objects import LOCAL_CALLS, after_local
 from verifier_model.checker.locks import locked
 from verifier_model.checker.memory import mark, soften, soften_all, stack_span
 from verifier_model.checker.references import acquired, owner_of, released
@@ -67,6 +68,8 @@ def call(env: Environment, insn: Insn, state: State) -> State:
 
 
 def _after_kernels(env: Environment, name: str, state: State) -> State:
+    if name in LOCAL_CALLS:
+        return after_local(env, name, state)
     if is_iterator_call(name):
         return after_iterator(env, name, state)
     return (after_dynptr_kfunc if name in DYNPTR_CALLS else after_kfunc)(env, name, state)

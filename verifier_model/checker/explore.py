@@ -16,9 +16,16 @@ from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.liveness import Liveness, liveness
 from verifier_model.bpf.unit import Function, Point
 from verifier_model.checker.branches import branch
-from verifier_model.checker.callbacks import behind, callback_of, entered, is_callback_call, is_new, returned
+from verifier_model.checker.callbacks import (
+    behind,
+    callback_of,
+    calling_back,
+    entered,
+    is_callback_call,
+    is_new,
+    returned,
+)
 from verifier_model.checker.callgraph import MAX_FRAMES, callee_of
-from verifier_model.checker.calls import helper_of
 from verifier_model.checker.environment import FRAME, NOTHING_KNOWN, UNINIT, Environment, each_register
 from verifier_model.checker.exceptions import is_throw
 from verifier_model.checker.iterators import drained, is_next_call, may_go_on
@@ -174,7 +181,7 @@ class Explorer:
         return place.at < len(insns) and self._comes_back(insns[place.at])
 
     def _comes_back(self, insn: Insn) -> bool:
-        return is_callback_call(insn) or (self.env.modest and is_next_call(insn))
+        return is_callback_call(insn, self.env.modest) or (self.env.modest and is_next_call(insn))
 
     def turn(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
         """As `admit`, for a call that calls back."""
@@ -182,14 +189,14 @@ class Explorer:
 
     def _call_back(self, place: Place, insn: Insn, state: State, trail: Trail) -> tuple[Place, State]:
         """Behind a call that calls back, after no turn at all; its turns are put on the work list."""
-        function, helper = callback_of(self.env, insn, state), helper_of(insn)
+        function, caller = callback_of(self.env, insn, state), calling_back(insn)
         following = Place(place.function, place.label, place.at + 1)
-        if function is None or helper is None:
+        if function is None:
             return following, step(self.env, insn, state)
-        first = entered(self.env, helper, state, (place.function, place.label, place.at))
+        first = entered(self.env, caller, state, (place.function, place.label, place.at))
         if first.callers[0].function or self._is_first(function.name, first):
             self._work.append((Place(function.name, function.blocks[0].label, 0), first, trail))
-        return following, behind(state)
+        return following, behind(self.env, caller, state)
 
     def _iterate(self, place: Place, insn: Insn, state: State, trail: Trail) -> tuple[Place, State]:
         """Behind a call for an iterator's next element, without one; with another one, it is put on the work list."""

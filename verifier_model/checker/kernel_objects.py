@@ -14,9 +14,12 @@ from typing import Final
 
 from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.checker.environment import UNKNOWN, ZERO, Environment
+from verifier_model.checker.references import is_local
 from verifier_model.contracts.attach import ContextArgument, Slot
 from verifier_model.contracts.contexts import VIEWS, field_of
 from verifier_model.contracts.kernel_types import Step, holds_at, pointer_behind, walk
+from verifier_model.contracts.local_types import local_fields
+from verifier_model.contracts.map_fields import overlapping
 from verifier_model.contracts.operations import OWNERS, may_write
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
@@ -133,6 +136,8 @@ def object_problem(env: Environment, reg: int, pointer: Register, off: int, size
     off += pointer.off
     if pointer.value.constant != 0:
         return f"R{reg} is ptr_{kind.name} invalid variable offset: off={off}"
+    if is_local(pointer):
+        return local_problem(env, kind, off, size)
     fields = VIEWS.get(kind.name)
     if fields is not None:
         allowed = field_of(fields, off, size, is_store) is not None
@@ -156,6 +161,22 @@ def buffer_problem(reg: int, pointer: Register, off: int, is_store: bool) -> str
     if pointer.value.constant != 0 or pointer.off + off < 0:
         return f"R{reg} invalid buffer access: off={pointer.off + off}"
     return f"R{reg} cannot write into rdonly_buf" if is_store and pointer.readonly else None
+
+
+def local_problem(env: Environment, kind: ObjectType, off: int, size: int) -> str | None:
+    """Why an object of the program's own may not be read or written there (btf_struct_access)."""
+    types = env.unit.types
+    fields = "no types are known" if types is None else local_fields(types, kind.type_id)
+    if types is None or isinstance(fields, str) or off < 0:
+        return f"invalid access to allocated {kind.name} at {off}: {fields}"
+    touched = overlapping(fields, off, off + size)
+    if touched is not None:
+        return f"direct access to {touched.kind} is disallowed"
+    try:
+        step = walk(types, kind.type_id, off, size)
+    except BtfError as error:
+        return str(error)
+    return step if isinstance(step, str) else None
 
 
 def may_store(env: Environment, kind: ObjectType, off: int, size: int) -> bool:
@@ -188,7 +209,7 @@ def loaded(env: Environment, state: State, pointer: Register, off: int, size: in
     if kind is None or pointer.nullable or pointer.value.constant != 0:
         return unknown
     off += pointer.off
-    if kind.name in VIEWS or kind.name == BUFFER:
+    if kind.name in VIEWS or kind.name == BUFFER or is_local(pointer):
         return _SIZED[size]
     if not kind.name and env.modest and may_store(env, kind, off, size):
         return _SIZED[size]

@@ -7,7 +7,8 @@ from typing import Final
 from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.access import type_name
 from verifier_model.checker.environment import Environment
-from verifier_model.checker.references import LOCK, acquired, holding, left
+from verifier_model.checker.local_objects import TREE_ADD, fields_behind, is_nested_known, offset_of
+from verifier_model.checker.references import LOCK, acquired, holding, is_local, left, without_borrowed
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import Helper
 from verifier_model.contracts.map_fields import MapField, fields_of
@@ -30,7 +31,7 @@ def _field(env: Environment, register: Register, reg: int, kind: str) -> tuple[M
     if at is None:
         return f"R{reg} doesn't have constant offset. {kind} has to be at the constant offset"
     fields = [row for row in fields_of(definition, env.unit) or () if row.kind == kind]
-    if len(fields) != 1 or not fields[0].is_direct:
+    if len(fields) != 1 or not fields[0].is_plain or not (fields[0].is_direct or is_nested_known(env)):
         return f"map '{definition.name}' has no valid {kind}"
     if fields[0].off != at:
         return f"off {at} doesn't point to 'struct {kind}' that is at {fields[0].off}"
@@ -44,9 +45,12 @@ def _region(register: Register) -> Held:
 def lock_problem(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
     """Why the lock may not be taken or given back."""
     register = state.regs[reg]
-    found = _field(env, register, reg, "bpf_spin_lock")
-    if isinstance(found, str):
-        return found
+    problem = _lock_in_object(env, state, register) if is_local(register) else None
+    found = _field(env, register, reg, "bpf_spin_lock") if not is_local(register) else ""
+    if problem is not None or (isinstance(found, str) and found):
+        return problem or str(found)
+    if any(frame.callback == TREE_ADD for frame in state.callers):
+        return "can't spin_{lock,unlock} in rbtree cb"
     held = holding(state, LOCK)
     if helper.name == "spin_lock":
         return None if held is None else "Locking two bpf_spin_locks are not allowed"
@@ -55,12 +59,24 @@ def lock_problem(env: Environment, state: State, helper: Helper, reg: int) -> st
     return None if held == _region(register) else "bpf_spin_unlock of different lock"
 
 
+def _lock_in_object(env: Environment, state: State, register: Register) -> str | None:
+    """Why the register is no lock inside of an object that the program owns."""
+    fields = fields_behind(env, register)
+    if isinstance(fields, str):
+        return fields
+    if register.id not in state.references:
+        return "allocated object must be referenced"
+    at = offset_of(register)
+    is_lock = any(row.kind == "bpf_spin_lock" and row.off == at for row in fields)
+    return None if is_lock else f"off {at} doesn't point to 'struct bpf_spin_lock'"
+
+
 def locked(state: State, helper: Helper, before: State) -> State:
     """The state behind spin_lock or spin_unlock, called in `before`."""
     region = _region(before.regs[1])
     if helper.name == "spin_lock":
         return acquired(state, region)
-    return left(state, region) if region in state.references else state
+    return without_borrowed(left(state, region)) if region in state.references else state
 
 
 def timer_problem(env: Environment, state: State, helper: Helper, reg: int) -> str | None:

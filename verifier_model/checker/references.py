@@ -17,6 +17,22 @@ _ANY: Final = Register.scalar(Scalar.top())
 _UNLOCKERS: Final = {LOCK: "bpf_spin_unlock", RCU: "bpf_rcu_read_unlock", PREEMPT: "bpf_preempt_enable"}
 
 
+def is_local(register: Register) -> bool:
+    """Is it a pointer to an object of the program's own?"""
+    kind = register.object
+    return register.region is Region.OBJECT and kind is not None and kind.trust in (Trust.LOCAL, Trust.BORROWED)
+
+
+def without_borrowed(state: State) -> State:
+    """The state behind the end of a lock: what lies in a list or tree is out of reach."""
+
+    def change(register: Register) -> Register:
+        is_gone = is_local(register) and register.object is not None and register.object.trust is Trust.BORROWED
+        return _ANY if is_gone else register
+
+    return each_register(state, change)
+
+
 def holding(state: State, kind: str) -> Held | None:
     """The innermost region of that kind, None outside of any."""
     return next((held for held in reversed(state.references) if isinstance(held, Held) and held.kind == kind), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from verifier_model.bpf.btf import MAX_DEPTH, Btf, BtfError, Kind
+from verifier_model.bpf.btf import LINKAGE_STATIC, MAX_DEPTH, Btf, BtfError, Kind
 from verifier_model.bpf.unit import MapDef, Unit
 
 # Structures by name; whatever else a later kernel puts there has no row in the programs that we know.
@@ -29,8 +29,14 @@ _STRUCTURES: Final = frozenset(
 )
 # "kptr_ref" is what kernels before 6.3 call a pointer that is owned.
 _POINTER_TAGS: Final = frozenset({"kptr", "kptr_ref", "kptr_untrusted", "percpu_kptr", "uptr"})
+# Heads of lists and roots of trees, and what is linked into them.
+_NODES: Final = {"bpf_list_head": "bpf_list_node", "bpf_rb_root": "bpf_rb_node"}
+_TAG: Final = "contains:"
 _MOST_FIELDS: Final = 256
 _POINTER_BYTES: Final = 8
+
+
+Places = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,9 @@ class MapField:
 
     `kind` is the structure's name or the pointer's tag; `target` what a tagged pointer points to (a type id).
     `is_direct`: a member of the value itself, not of a structure or array inside (older kernels find only these).
+    `is_plain`: declared as such, without a typedef or qualifier, behind which no kernel finds it.  `element`,
+    `node`: for the head of a list and the root of a tree, the structure that is kept in it (a type id) and where its
+    node lies; 0 where nothing says so.
     """
 
     off: int
@@ -46,6 +55,9 @@ class MapField:
     kind: str
     target: int = 0
     is_direct: bool = True
+    is_plain: bool = True
+    element: int = 0
+    node: int = 0
 
 
 @dataclass
@@ -67,18 +79,27 @@ def fields_of(definition: MapDef, unit: Unit) -> tuple[MapField, ...] | None:
     graph = unit.types
     if graph is None or definition.value_type == 0:
         return ()
+    section = unit.data.get(definition.name)
+    return fields_of_structure(graph, definition.value_type, () if section is None else section.places)
+
+
+def fields_of_structure(graph: Btf, type: int, places: Places = ()) -> tuple[MapField, ...] | None:
+    """The same for a type of the object, found once."""
     if _memory.graph is not graph:
         _memory.graph, _memory.known = graph, {}
     known = _memory.known
-    if definition.value_type not in known:
-        known[definition.value_type] = fields_of_type(graph, definition.value_type)
-    return known[definition.value_type]
+    if type not in known:
+        known[type] = fields_of_type(graph, type, places)
+    return known[type]
 
 
-def fields_of_type(graph: Btf, type: int) -> tuple[MapField, ...] | None:
-    """The same for a type of the object."""
+def fields_of_type(graph: Btf, type: int, places: Places = ()) -> tuple[MapField, ...] | None:
+    """The kernel's own fields of a type of the object; `places`: where the variables of a section lie.
+
+    None where the types cannot be followed, or a field belongs to a variable that nobody knows the place of.
+    """
     try:
-        return tuple(sorted(_Walk(graph).fields(type, 0), key=lambda row: row.off))
+        return tuple(sorted(_Walk(graph, places).fields(type, 0), key=lambda row: row.off))
     except (BtfError, IndexError):
         return None
 
@@ -86,8 +107,10 @@ def fields_of_type(graph: Btf, type: int) -> tuple[MapField, ...] | None:
 class _Walk:
     """Fields of the types met so far, relative to each type's start."""
 
-    def __init__(self, graph: Btf) -> None:
+    def __init__(self, graph: Btf, places: Places) -> None:
         self.graph = graph
+        self.places = dict(places)
+        self.tags = _contains(graph)
         self.known: dict[int, tuple[MapField, ...]] = {}
 
     def fields(self, type: int, depth: int) -> tuple[MapField, ...]:
@@ -107,28 +130,84 @@ class _Walk:
         resolved = self.graph.resolve(type)
         rows: list[MapField] = []
         if resolved.kind in (Kind.STRUCT, Kind.UNION):
-            for member in resolved.members:
-                rows += self._moved(member.type, member.value // 8, depth)
+            owner = _bare(self.graph, type)
+            for at, member in enumerate(resolved.members):
+                rows += self._named(self._moved(member.type, member.value // 8, depth), owner, at)
         elif resolved.kind is Kind.DATASEC:
             for member in resolved.members:
-                rows += self._moved(self.graph.types[member.type].type, member.value, depth)
+                variable = self.graph.types[member.type]
+                moved = self._moved(variable.type, member.value, depth)
+                if moved and variable.linkage != LINKAGE_STATIC:
+                    # Where global variables lie the compiler leaves to the symbol table (btf_fixup_datasec of libbpf).
+                    moved = self._moved(variable.type, self._place(variable.name), depth)
+                rows += self._named(moved, member.type, -1)
         elif resolved.kind is Kind.ARRAY and self.fields(resolved.type, depth + 1):
             size = self.graph.size_of(resolved.type)
             for index in range(min(resolved.count, _MOST_FIELDS + 1)):
                 rows += (replace(row, is_direct=False) for row in self._moved(resolved.type, index * size, depth))
         return tuple(rows)
 
+    def _place(self, name: str) -> int:
+        if name not in self.places:
+            raise BtfError(f"nobody knows where {name} lies")
+        return self.places[name]
+
+    def _named(self, rows: list[MapField], owner: int, component: int) -> list[MapField]:
+        """The rows with what the tag of the member says is kept in them."""
+        tag = self.tags.get((owner, component))
+        if tag is None:
+            return rows
+        nodes = {kind: _node(self.graph, tag, kind) for kind in _NODES}
+        return [
+            replace(row, element=nodes[row.kind][0], node=nodes[row.kind][1])
+            if row.kind in _NODES and not row.element
+            else row
+            for row in rows
+        ]
+
     def _moved(self, type: int, off: int, depth: int) -> list[MapField]:
         is_direct = _leaf(self.graph, type) is not None
         return [replace(row, off=row.off + off, is_direct=is_direct) for row in self.fields(type, depth + 1)]
 
 
+def _contains(graph: Btf) -> dict[tuple[int, int], str]:
+    """What is kept in lists and trees ("structure:node"), by type id and member."""
+    return {
+        (entry.type, entry.component): entry.name.removeprefix(_TAG)
+        for entry in graph.types
+        if entry.kind is Kind.DECL_TAG and entry.name.startswith(_TAG)
+    }
+
+
+def _node(graph: Btf, tag: str, kind: str) -> tuple[int, int]:
+    """The structure that a tag names and where its node lies; zeros where there is none (btf_parse_graph_root)."""
+    name, _, field = tag.partition(":")
+    element = graph.named(name, Kind.STRUCT)
+    members = [member for member in graph.types[element].members if element and member.name == field]
+    if len(members) != 1 or members[0].value % 8:
+        return 0, 0
+    found = graph.types[members[0].type]
+    is_node = found.kind is Kind.STRUCT and found.name == _NODES[kind]
+    return (element, members[0].value // 8) if is_node else (0, 0)
+
+
+def _bare(graph: Btf, type: int) -> int:
+    """The id behind typedefs and qualifiers."""
+    while graph.types[type].kind in (Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPEDEF, Kind.TYPE_TAG):
+        type = graph.types[type].type
+    return type
+
+
 def _leaf(graph: Btf, type: int) -> MapField | None:
-    resolved = graph.resolve(type)
+    resolved, declared = graph.resolve(type), graph.types[type]
     if resolved.kind is Kind.STRUCT and resolved.name in _STRUCTURES:
-        return MapField(0, resolved.size, resolved.name)
+        return MapField(0, resolved.size, resolved.name, is_plain=declared.kind is Kind.STRUCT)
     tag = _tag(graph, resolved.type) if resolved.kind is Kind.PTR else None
-    return None if tag is None else MapField(0, _POINTER_BYTES, tag, resolved.type)
+    if tag is None:
+        return None
+    first = graph.types[resolved.type]
+    is_only = first.kind is Kind.TYPE_TAG and graph.types[first.type].kind is not Kind.TYPE_TAG
+    return MapField(0, _POINTER_BYTES, tag, _bare(graph, resolved.type), is_plain=is_only and declared.kind is Kind.PTR)
 
 
 def _tag(graph: Btf, type: int) -> str | None:

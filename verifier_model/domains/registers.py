@@ -38,6 +38,8 @@ class Trust(Enum):
     UNTRUSTED = "untrusted_"  # the same, and of no use as an argument
     PERCPU = "percpu_"  # an offset that per_cpu_ptr makes a pointer of
     USER = "user_"  # an address of user space
+    LOCAL = "alloc_"  # an object of the program's own, of a type of its own, and the program has to give it back
+    BORROWED = "non_own_"  # the same, but it lies in a list or tree: valid until the lock around that is given back
 
 
 @dataclass(frozen=True, slots=True)
