@@ -83,9 +83,12 @@ def _settings() -> Settings | None:
 
 def _show_version(settings: Settings) -> int:
     """Our line behind the compiler's own; compiler caches hash it, so it carries what shapes our output."""
+    from contextlib import suppress
+
     from synth.settings import VERSION
 
-    print(f"k2-clang {VERSION}, settings {settings.digest}", flush=True)
+    with suppress(OSError):  # `--version | head -n 1` has read what it wanted
+        os.write(1, f"k2-clang {VERSION}, settings {settings.digest}\n".encode())
     return 0
 
 

@@ -18,6 +18,8 @@ from llvm_bridge.arguments import expand, split_words, writes_by_llc
 
 _LEVELS: Final = {"v1": 1, "v2": 2, "v3": 3, "v4": 4}
 _EM_BPF: Final = 247
+# Each takes a file, in the same word or the next.
+_WRITTEN_BY_DRIVER: Final = ("--serialize-diagnostics", "-serialize-diagnostics", "-MJ", "-gen-cdb-fragment-path")
 
 
 class Job(NamedTuple):
@@ -42,7 +44,7 @@ def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:
         return _llc_jobs(words)
     if not _is_bpf_likely(command, words):
         return ()
-    printed = _ask([*command, "-###", *arguments])
+    printed = _ask([*command, "-###", *_harmless(arguments, words)])
     found = []
     levels: dict[str, int | None] = {}
     for words_of_job in _job_lines(printed):
@@ -55,6 +57,20 @@ def jobs(command: Sequence[str], arguments: Sequence[str]) -> tuple[Job, ...]:
             job = job._replace(cpu_level=levels[job.triple])
         found.append(job._replace(llvm=_llvm_version(printed)))
     return tuple(found)
+
+
+def _harmless(arguments: Sequence[str], words: Sequence[str]) -> Sequence[str]:
+    """The arguments as they may be asked about: even under `-###` the driver removes a file of diagnostics and a
+    compilation database, which the compilation has just written."""
+    if not any(word.startswith(_WRITTEN_BY_DRIVER) for word in words):
+        return arguments
+    kept = []
+    before = ""
+    for word in words:
+        if not word.startswith(_WRITTEN_BY_DRIVER) and before not in _WRITTEN_BY_DRIVER:
+            kept.append(word)
+        before = word
+    return kept
 
 
 def _is_bpf_likely(command: Sequence[str], words: Sequence[str]) -> bool:

@@ -31,7 +31,6 @@ _NO_LLC_IN_WHEEL: Final = "no llc: set K2_CLANG to a clang with its llc beside i
 _NO_CLANG: Final = (
     "no clang: set K2_CLANG to one that knows BPF, or install the Debian package clang or ziglang from PyPI"
 )
-_NOT_C: Final = (".ll", ".bc", ".s", ".o")
 
 
 class CompilerMissing(Exception):  # noqa: N818  names the condition, as FileNotFound does
@@ -65,7 +64,7 @@ def find_compiler(argv: Sequence[str], environ: MutableMapping[str, str]) -> tup
     if os.path.islink(program) and "clang" not in os.path.basename(os.path.realpath(program)):
         environ[BEHIND] = program
     command = list(compiler.command)
-    if compiler.kind == "wheel" and not any(argument.endswith(_NOT_C) for argument in arguments):
+    if compiler.kind == "wheel":
         command += _wheel_headers(program)
     return command, arguments
 
@@ -208,4 +207,6 @@ def _wheel_headers(program: str) -> list[str]:
     machine = {"x86_64": "x86", "i686": "x86", "riscv64": "riscv", "s390x": "s390x", "ppc64le": "powerpc"}
     architecture = machine.get(os.uname().machine, os.uname().machine)
     folders = (f"{base}/any-linux-any", f"{base}/{architecture}-linux-any")
-    return [word for folder in folders if os.path.isdir(folder) for word in ("-idirafter", folder)]
+    words = [word for folder in folders if os.path.isdir(folder) for word in ("-idirafter", folder)]
+    # Not every input has headers: of these words clang must not say that it did not use them.
+    return ["--start-no-unused-arguments", *words, "--end-no-unused-arguments"]

@@ -24,6 +24,7 @@ SEC("xdp") int pass(struct xdp_md *context)
     unsigned char *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
     if (data + 14 > end)
         return 1;
+    data[0] = data[1] = data[2] = data[3] = 0;
     return data[12] == 8 && data[13] == 0 ? 2 : 1;
 }
 char _license[] SEC("license") = "GPL";
@@ -61,11 +62,11 @@ def launcher(folder: Path, name: str = "k2-clang", fault: str = "") -> Path:
     return script
 
 
-def fill(folder: Path) -> Path:
+def fill(folder: Path, sources: dict[str, str] = SOURCES) -> Path:
     """A fresh working folder with the sources."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name, text in SOURCES.items():
+    for name, text in sources.items():
         (folder / name).write_text(text)
     return folder
 
