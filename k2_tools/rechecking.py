@@ -11,15 +11,16 @@ from typing import Any, Literal
 
 from k2_tools.blockwise import agrees
 from k2_tools.certificate_folder import CertificateFolder
-from k2_tools.validation import context_of, differences, has_same_types, misfits, spelled
+from k2_tools.validation import differences, has_same_types, misfits, spelled
 from llvm_bridge.object import Object, Untouched
 from llvm_bridge.reader import read_object
 from llvm_bridge.writer import write_object
 from synth.certificate import COMPARED, INPUT, MADE_HERE, OUTPUT, derivations, digest, question
 from synth.claim import Claim, claim_of
 from synth.composition import reads_no_more
+from synth.reshape import Reshape, plain_blocks, reshape
 from synth.rewrite import apply
-from synth.whole import Whole, whole_of
+from synth.whole import Whole, context_of, whole_of
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.bpf.unit import AccessFacts, Function, Unit
 from verifier_model.domains.lattice import includes
@@ -53,8 +54,9 @@ def recheck(folder: CertificateFolder, solver: str, bounds: Bounds) -> Iterator[
         claims = [_claim(entry, source.unit) for entry in manifest["rewrites"]]
         if [claim.number for claim in claims] != list(range(1, len(claims) + 1)):
             raise ContradictionError("the rewrites are not numbered in the order of application")
-        wholes = {entry["function"]: _whole(entry, source.unit) for entry in manifest["wholes"]}
-        if len(wholes) != len(manifest["wholes"]) or not wholes.keys() <= {f.name for f in source.unit.functions}:
+        wholes = [_whole(entry, source.unit) for entry in manifest["wholes"]]
+        places = {(whole.name, whole.applied) for whole in wholes}
+        if len(places) != len(wholes) or not {name for name, _ in places} <= {f.name for f in source.unit.functions}:
             raise ContradictionError("a whole function is claimed twice, or of a function that is not there")
         order = [claim.function for claim in claims]
         names = [function.name for function in source.unit.functions]
@@ -65,12 +67,11 @@ def recheck(folder: CertificateFolder, solver: str, bounds: Bounds) -> Iterator[
         return
     unit = source.unit
     for function in source.unit.functions:
-        replay = _Replay(unit, function, [claim for claim in claims if claim.function == function.name])
-        for at in range(len(replay.claims)):
+        own = [claim for claim in claims if claim.function == function.name]
+        replay = _Replay(unit, function, own, [whole for whole in wholes if whole.name == function.name])
+        for at in range(len(replay.changes)):
             yield replay.finding(at, folder, solver, bounds)
         unit = unit.with_function(replay.stages[-1])
-        if function.name in wholes:
-            yield _whole_finding(wholes[function.name], len(replay.claims), unit, folder, solver, bounds)
     for fault in _composition(source, unit, wholes, folder):
         yield Finding(0, "composition", "contradicted", fault)
 
@@ -94,15 +95,14 @@ def _whole(entry: Mapping[str, Any], unit: Unit) -> Whole:
     return whole_of({name: part for name, part in entry.items() if name != "files"}, unit.byte_order)
 
 
-def _whole_finding(
-    whole: Whole, applied: int, unit: Unit, folder: CertificateFolder, solver: str, bounds: Bounds
-) -> Finding:
+def _whole_finding(whole: Whole, unit: Unit, folder: CertificateFolder, solver: str, bounds: Bounds) -> Finding:
     """Every question of a whole function, asked again."""
     where = f"{whole.name} as a whole, {len(whole.cuts)} cut points"
     try:
         texts = whole.texts(unit, unit.function(whole.name))
-        (entry,) = (entry for entry in folder.manifest["wholes"] if entry["function"] == whole.name)
-        if whole.applied != applied or sorted(entry["files"]) != sorted(texts):
+        place = (whole.name, whole.applied)
+        (entry,) = (e for e in folder.manifest["wholes"] if (e["function"], e["applied"]) == place)
+        if sorted(entry["files"]) != sorted(texts):
             raise ContradictionError("these are not the questions about this function")
         for name, (_, text) in texts.items():
             if folder.files.get(name) != text.encode("ascii"):
@@ -122,18 +122,19 @@ def _whole_finding(
 
 
 class _Replay:
-    """The rewrites of one function, applied one after the other to what the input holds."""
+    """The changes of one function, applied one after the other to what the input holds."""
 
-    def __init__(self, unit: Unit, function: Function, claims: list[Claim]) -> None:
+    def __init__(self, unit: Unit, function: Function, claims: list[Claim], wholes: list[Whole]) -> None:
         self.unit = unit
-        self.claims = claims
+        self.changes: list[Claim | Whole] = list(claims)
+        for whole in sorted(wholes, key=lambda whole: whole.applied):
+            self.changes.insert(whole.applied, whole)
         self.stages = [function]
         self.misfits: dict[int, str] = {}
         self._facts: tuple[int, Facts] | None = None
-        for at, claim in enumerate(claims):
+        for at, change in enumerate(self.changes):
             try:
-                _check_window(self.stages[-1], claim)
-                self.stages.append(apply(self.stages[-1], claim.rewrite))
+                self.stages.append(_changed(self.stages[-1], change))
             except (ValueError, KeyError) as error:
                 self.misfits[at] = f"it does not fit the program: {error}"
                 self.stages.append(self.stages[-1])
@@ -145,30 +146,36 @@ class _Replay:
         return self._facts[1]
 
     def finding(self, at: int, folder: CertificateFolder, solver: str, bounds: Bounds) -> Finding:
-        claim = self.claims[at]
+        claim = self.changes[at]
+        if isinstance(claim, Whole):
+            if claim.applied != at:
+                where = f"{claim.name} as a whole"
+                return Finding(0, where, "contradicted", f"it says that {claim.applied} changes came before it")
+            unit = self.unit.with_function(self.stages[at])
+            return _whole_finding(claim, unit, folder, solver, bounds)
         window = claim.rewrite.window
         where = f"{claim.function} {window.label}:{window.start} {claim.rewrite.proposer}"
         try:
             if at in self.misfits:
                 raise ContradictionError(self.misfits[at])
-            self._check_basis(at)
+            self._check_basis(at, claim)
             self._check_facts(claim)
             word, reason = self._check_texts(claim, folder, solver, bounds)
         except ContradictionError as error:
             word, reason = "contradicted", str(error)
         return Finding(claim.number, where, word, reason)
 
-    def _check_basis(self, at: int) -> None:
+    def _check_basis(self, at: int, claim: Claim) -> None:
         """The facts are those of the program it is applied to, or of the one that its whole batch was proved on."""
-        claim = self.claims[at]
         if claim.applied != at:
             raise ContradictionError(f"it says that {claim.applied} rewrites came before it; {at} did")
         if claim.basis == at:
             return
-        if not 0 <= claim.basis < at or any(other.basis != claim.basis for other in self.claims[claim.basis : at]):
+        batch = [other for other in self.changes[max(claim.basis, 0) : at + 1] if isinstance(other, Claim)]
+        if len(batch) != at + 1 - claim.basis or any(other.basis != claim.basis for other in batch):
             raise ContradictionError("its facts are of a program that it cannot be applied to")
         facts = self.facts(claim.basis)
-        for other in self.claims[claim.basis : at + 1]:
+        for other in batch:
             if not reads_no_more(other.rewrite, facts):
                 raise ContradictionError("it cannot be applied together with the rewrites before it")
 
@@ -196,6 +203,13 @@ class _Replay:
         return _judged(query, companion)
 
 
+def _changed(function: Function, change: Claim | Whole) -> Function:
+    if isinstance(change, Whole):
+        return reshape(function, Reshape(plain_blocks(function.blocks), change.after, "", ""))
+    _check_window(function, change)
+    return apply(function, change.rewrite)
+
+
 def _check_window(function: Function, claim: Claim) -> None:
     """Raises ValueError unless the window is some instructions of a block, KeyError for a block that is not there."""
     window = claim.rewrite.window
@@ -217,7 +231,7 @@ def _judged(query: Reply, companion: Reply) -> tuple[Word, str]:
 # ---- the whole ----
 
 
-def _composition(source: Object, unit: Unit, wholes: Mapping[str, Whole], folder: CertificateFolder) -> Iterator[str]:
+def _composition(source: Object, unit: Unit, wholes: list[Whole], folder: CertificateFolder) -> Iterator[str]:
     """What is wrong with input and output as the manifest describes them, and with the way from one to the other."""
     before, after = folder.files.get(INPUT, b""), folder.files.get(OUTPUT, b"")
     for name, data in (("input", before), ("output", after)):
@@ -234,8 +248,8 @@ def _composition(source: Object, unit: Unit, wholes: Mapping[str, Whole], folder
         yield from _comparison(source, written, unit, wholes)
         return
     made = write_object(source, unit)
-    if wholes or folder.manifest["kind"] != MADE_HERE:
-        yield "rewrites alone make the output, or it is compared"
+    if folder.manifest["kind"] != MADE_HERE:
+        yield "the rewrites make the output, or it is compared"
     elif isinstance(made, Untouched):
         yield f"the rewrites cannot be written: {made.reason}"
     elif made != after:
@@ -262,7 +276,7 @@ def _is_branch(insn: Insn) -> bool:
     return insn.ref is not None and insn.ref.kind is RefKind.LABEL
 
 
-def _comparison(source: Object, written: Object, unit: Unit, wholes: Mapping[str, Whole]) -> Iterator[str]:
+def _comparison(source: Object, written: Object, unit: Unit, wholes: list[Whole]) -> Iterator[str]:
     """Why the output is not what the claims say: function by function, and all that is no function."""
     yield from differences(source, written)
     names = [function.name for function in source.unit.functions]
@@ -270,13 +284,14 @@ def _comparison(source: Object, written: Object, unit: Unit, wholes: Mapping[str
         yield "the objects have different functions"
         return
     same_types = has_same_types(source, written)
+    last = {whole.name: whole for whole in wholes}
     for before, current in zip(source.unit.functions, unit.functions, strict=True):
         after = written.unit.function(before.name)
         misfit = misfits(before, after, same_types)
         if misfit is not None:
             yield f"{before.name}: {misfit}"
-        elif before.name in wholes:
-            if spelled(replace(current, blocks=wholes[before.name].after)) != spelled(after):
+        elif before.name in last:
+            if spelled(replace(current, blocks=last[before.name].after)) != spelled(after):
                 yield f"{before.name}: the output holds another function"
         elif spelled(current) != spelled(after) and not agrees(before, current, after):
             yield f"{before.name}: the rewrites give another function"

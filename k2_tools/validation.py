@@ -14,10 +14,9 @@ from k2_tools.blockwise import Progress, turned
 from llvm_bridge.elf import SHT_NOBITS, Elf, data_addend, parse_relocations, put_addend
 from llvm_bridge.object import Object
 from synth.pipeline import Step
-from synth.whole import Whole
+from synth.whole import Whole, context_of
 from verifier_model.bpf.insn import Insn, RefKind
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.checker.callgraph import roots_of
 from verifier_model.prover import DEFAULT, Limits, guess_cuts, prove_function
 from verifier_model.prover.functions import interface
 from verifier_model.verdict import Status, Verdict
@@ -104,12 +103,6 @@ def misfits(before: Function, after: Function, same_types: bool) -> str | None:
 def has_same_types(first: Object, second: Object) -> bool:
     """Do equal numbers mean equal types in both?"""
     return _contents(first.elf, ".BTF") == _contents(second.elf, ".BTF")
-
-
-def context_of(unit: Unit, function: Function) -> str | None:
-    """The program type whose context a subprogram is handed: that of all programs from which it is called."""
-    types = {root.program_type for root in roots_of(unit, function)}
-    return types.pop() if function.is_subprogram and len(types) == 1 else function.program_type
 
 
 def spelled(function: Function) -> list[list[Insn]]:

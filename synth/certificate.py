@@ -18,9 +18,10 @@ from synth.claim import Claim
 from synth.composition import reads_no_more
 from synth.door import canonical, obligation_of
 from synth.pipeline import Journal, Step
+from synth.reshape import Change, Reshape, reshape
 from synth.rewrite import Rewrite
 from synth.settings import ROWS, Settings
-from synth.whole import Whole
+from synth.whole import Whole, context_of
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.derivation import Origins
 from verifier_model.facts import Facts, analyse
@@ -76,14 +77,17 @@ def certificate(
             contents = dict(zip((claim.file, claim.companion), (text.encode("ascii") for text in texts), strict=True))
             files |= contents
             entries.append({**claim.value(unit.byte_order), "files": {n: digest(data) for n, data in contents.items()}})
-        number += len(steps)
-        current = current.with_function(stages[-1])
+        number += sum(isinstance(step.rewrite, Rewrite) for step in steps)
+        claimed = list(reshapings(current, function, steps))
         if wholes and function.name in wholes:
-            whole = wholes[function.name]
-            contents = {name: text.encode("ascii") for name, (_, text) in _whole_texts(whole, current).items()}
+            claimed.append(wholes[function.name])
+        for whole in claimed:
+            stage = current.with_function(stages[whole.applied])
+            contents = {name: text.encode("ascii") for name, (_, text) in _whole_texts(whole, stage).items()}
             files |= contents
             listed = {name: digest(data) for name, data in contents.items()}
             whole_entries.append({**whole.value(unit.byte_order), "files": listed})
+        current = current.with_function(stages[-1])
     value = {
         "schema": SCHEMA,
         "kind": MADE_HERE if wholes is None else COMPARED,
@@ -134,14 +138,24 @@ def _written(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
 
 
-def stages_of(function: Function, rewrites: tuple[Rewrite, ...]) -> list[Function]:
-    """The function as it stands after none, one, two, ... of its rewrites; raises ValueError where one does not fit."""
+def stages_of(function: Function, changes: tuple[Change, ...]) -> list[Function]:
+    """The function as it stands after none, one, two, ... of its changes; raises ValueError where one does not fit."""
     from synth.rewrite import apply
 
     stages = [function]
-    for rewrite in rewrites:
-        stages.append(apply(stages[-1], rewrite))
+    for change in changes:
+        after = reshape(stages[-1], change) if isinstance(change, Reshape) else apply(stages[-1], change)
+        stages.append(after)
     return stages
+
+
+def reshapings(unit: Unit, function: Function, steps: tuple[Step, ...]) -> Iterator[Whole]:
+    """The claims about the whole function, each about the program that the changes before it have made."""
+    stages = stages_of(function, tuple(step.rewrite for step in steps))
+    for at, step in enumerate(steps):
+        if isinstance(step.rewrite, Reshape):
+            context = context_of(unit.with_function(stages[at]), stages[at])
+            yield Whole(function.name, at, context, step.rewrite.blocks, step.rewrite.cuts or (), step.method)
 
 
 # ---- claims ----
@@ -156,15 +170,19 @@ def claims(unit: Unit, function: Function, steps: tuple[Step, ...], number: int)
     stages = stages_of(function, tuple(step.rewrite for step in steps))
     for basis, group in groupby(range(len(steps)), key=lambda index: steps[index].basis):
         batch = list(group)
+        if any(isinstance(steps[index].rewrite, Reshape) for index in batch):
+            continue
         found = _one_by_one(unit, stages, steps, batch) or _as_one_batch(unit, stages, steps, batch, basis)
-        yield from (replace(claim, number=number + claim.applied) for claim in found)
+        for claim in found:
+            yield replace(claim, number=number)
+            number += 1
 
 
 def _one_by_one(unit: Unit, stages: list[Function], steps: tuple[Step, ...], batch: list[int]) -> list[Claim] | None:
     found = []
     for index in batch:
         facts = analyse(unit.with_function(stages[index]), stages[index])
-        claim = _claim(facts, steps[index].rewrite, index, index)
+        claim = _claim(facts, _window_of(steps[index]), index, index)
         if claim is None:
             return None
         found.append(claim)
@@ -177,11 +195,17 @@ def _as_one_batch(
     facts = analyse(unit.with_function(stages[basis]), stages[basis])
     found = []
     for index in batch:
-        claim = _claim(facts, steps[index].rewrite, index, basis)
-        if claim is None or not (len(batch) == 1 or reads_no_more(steps[index].rewrite, facts)):
+        rewrite = _window_of(steps[index])
+        claim = _claim(facts, rewrite, index, basis)
+        if claim is None or not (len(batch) == 1 or reads_no_more(rewrite, facts)):
             raise CertificateError(f"{facts.function.name}: rewrite {index + 1} is not proved again")
         found.append(claim)
     return found
+
+
+def _window_of(step: Step) -> Rewrite:
+    assert isinstance(step.rewrite, Rewrite)
+    return step.rewrite
 
 
 def _claim(facts: Facts, rewrite: Rewrite, applied: int, basis: int) -> Claim | None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from synth import cost
+from synth.reshape import Change, Reshape
 from synth.rewrite import Rewrite
 from synth.settings import Settings
+from synth.whole import Whole, context_of
 from verifier_model.bpf.demand import Demand
 from verifier_model.bpf.insn import FRAME_POINTER, Insn
 from verifier_model.bpf.unit import Function, Point, Unit
@@ -20,8 +22,9 @@ from verifier_model.checker.local import local_safety
 from verifier_model.domains.registers import Register
 from verifier_model.domains.state import State
 from verifier_model.facts import Facts
-from verifier_model.prover import Limits, prove
-from verifier_model.verdict import Obligation, Status, Verdict
+from verifier_model.prover import Limits, guess_cuts, prove, prove_function
+from verifier_model.prover.paths import Way
+from verifier_model.verdict import FunctionObligation, Obligation, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,26 @@ class Answer:
         return self.verdict is not None and self.verdict.is_proved
 
 
+class PathPrices:
+    """What two functions cost from one cut point to the next; `rise`: the most that any path gets slower, in ps."""
+
+    def __init__(self, question: FunctionObligation, prices: cost.CostTable) -> None:
+        self._prices = [
+            {block.label: cost.latency(block.insns, prices) for block in function.blocks}
+            for function in (question.before, question.after)
+        ]
+        self.rise = 0
+
+    def compare(self, before: Way, after: Way) -> None:
+        old, new = (
+            sum(prices[label] for label in way.trail) for prices, way in zip(self._prices, (before, after), strict=True)
+        )
+        self.rise = max(self.rise, new - old)
+
+
 Key = tuple[object, ...]
 FOR_SEARCH: Final = Limits(shrink_tests=0)  # the search learns more from a state that is as it was found
+WHOLE: Final = Limits(shrink_tests=0, ways=256, way_insns=20_000)
 
 
 class Door:
@@ -63,11 +84,33 @@ class Door:
             answer = self._asked[key] = self._decide(obligation)
         return answer
 
+    def ask_whole(self, function: Function, proposal: Reshape) -> tuple[Answer, Reshape]:
+        """The answer about other blocks for `function`, and the proposal with the relation that was proved."""
+        refusal = self._price_refusal(proposal) or self._level_refusal(proposal)
+        if refusal:
+            return self._refuse(refusal), proposal
+        unit = self.unit.with_function(function)
+        whole = Whole(function.name, 0, context_of(unit, function), proposal.blocks, proposal.cuts or (), "")
+        question = whole.obligation(unit, replace(function, blocks=proposal.old))
+        paths = PathPrices(question, self.prices)
+        verdict = Verdict(Status.UNKNOWN, "no relation is believed")
+        if proposal.cuts is not None:
+            verdict = prove_function(question, WHOLE, paths.compare)
+        if not verdict.is_proved:
+            question = replace(question, cuts=guess_cuts(question.before, question.after, question.unit, WHOLE))
+            paths = PathPrices(question, self.prices)
+            verdict = prove_function(question, WHOLE, paths.compare)
+        if verdict.is_proved and self.settings.goal == "balanced" and paths.rise > 0:
+            return self._refuse("goal: some path is slower"), proposal
+        return self._counted(verdict), replace(proposal, cuts=question.cuts)
+
     def _decide(self, obligation: Obligation) -> Answer:
         danger = local_safety(obligation)
         if danger is not None:
             return self._refuse(f"unsafe: {danger}")
-        verdict = prove(obligation, FOR_SEARCH)
+        return self._counted(prove(obligation, FOR_SEARCH))
+
+    def _counted(self, verdict: Verdict) -> Answer:
         self.verdicts[verdict.status.value] += 1
         if verdict.status is Status.UNKNOWN:
             self.unknowns[verdict.reason] += 1
@@ -77,9 +120,11 @@ class Door:
         self.refusals[refusal] += 1
         return Answer(refusal=refusal)
 
-    def _price_refusal(self, rewrite: Rewrite) -> str:
+    def _price_refusal(self, rewrite: Change) -> str:
         """Why the goal forbids the rewrite, "" when it may come in (DESIGN.md, promise 4)."""
-        slower = cost.latency(rewrite.after, self.prices) > cost.latency(rewrite.before, self.prices)
+        # What a change of control flow does to each path is seen with the proof.
+        is_window = isinstance(rewrite, Rewrite)
+        slower = is_window and cost.latency(rewrite.after, self.prices) > cost.latency(rewrite.before, self.prices)
         longer = rewrite.slots_saved < 0
         if longer and self.settings.goal != "latency":
             return "goal: more slots"
@@ -87,7 +132,7 @@ class Door:
             return "goal: slower"
         return ""
 
-    def _level_refusal(self, rewrite: Rewrite) -> str:
+    def _level_refusal(self, rewrite: Change) -> str:
         allowed = max([self.unit.cpu_level, *(insn.row.level for insn in rewrite.before)])
         too_new = any(insn.row.level > allowed for insn in rewrite.after)
         return "level: instruction above the object's -mcpu" if too_new else ""

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from synth import cost
 from synth.composition import reads_no_more
 from synth.door import Door
-from synth.proposers import Proposer, proposers
+from synth.proposers import Proposer, proposers, reshapers
 from synth.record import FunctionRecord, Record, RewriteRecord
+from synth.reshape import Change, Reshape, reshape
 from synth.rewrite import Rewrite, apply
 from synth.settings import Settings
 from verifier_model.bpf.asm import print_function, print_insn
+from verifier_model.bpf.exchange_halves import UNDEFINED_HALF, used_upper_half
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.checker import Report, check
@@ -37,12 +39,12 @@ MOST_BANS = 12
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rewrite in the order of application, the function after it, and how it was proved.
+    """One change in the order of application, the function after it, and how it was proved.
 
     `basis` counts the steps of the function before its batch: the facts that it was proved under held there.
     """
 
-    rewrite: Rewrite
+    rewrite: Change
     method: str
     function: Function
     basis: int
@@ -68,6 +70,7 @@ class Run:
     banned: set[tuple[str, tuple[Insn, ...], tuple[Insn, ...]]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     kept_reason: str = ""
+    reshaped: set[str] = field(default_factory=set)
     guards: tuple[Guard, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,7 +86,7 @@ class Run:
         rounds, tier = 0, 0
         while tier < len(tiers) and rounds < MOST_ROUNDS:
             rounds += 1
-            tier = 0 if self._round(tiers[tier]) else tier + 1
+            tier = 0 if self._round(tiers[tier]) or (tier == 0 and self._reshape()) else tier + 1
         if not self.steps and not self.kept_reason:
             self.kept_reason = "nothing better was found and proved"
 
@@ -94,6 +97,8 @@ class Run:
             return "skipped by the user"
         if not self.settings.active_tiers:
             return "every tier is switched off"
+        if used_upper_half(self.original) is not None:
+            return UNDEFINED_HALF
         found = guards(self.unit, self.original, self._kernels())
         if isinstance(found, Report):
             return f"the model does not accept clang's own code: {found.rejection}"
@@ -124,6 +129,35 @@ class Run:
             self._ban(steps[culprit].rewrite)
             batch = [entry for entry in batch if entry[0] != steps[culprit].rewrite]
         return False
+
+    def _reshape(self) -> bool:
+        """Other blocks for the whole function, the first of each reshaper's that comes through; was one found?"""
+        text = print_function(self.current)
+        if text in self.reshaped:
+            return False
+        self.reshaped.add(text)
+        for propose in reshapers(self.settings):
+            facts = analyse(self.unit, self.current)
+            for proposal in propose(self.current, facts, self.unit, self.settings):
+                if self._reshape_with(proposal):
+                    return True
+        return False
+
+    def _reshape_with(self, proposal: Reshape) -> bool:
+        after = reshape(self.current, proposal)
+        if print_function(after) in self.seen or not self.settings.allows_rewrite(self._next_number(0)):
+            return False
+        if not self._is_acceptable(after):
+            self.door.refusals["check: refused as part of the whole function"] += 1
+            return False
+        answer, proved = self.door.ask_whole(self.current, proposal)
+        if not answer.is_accepted or answer.verdict is None:
+            return False
+        self.seen.add(print_function(after))
+        self.steps.append(Step(proved, answer.verdict.method, after, len(self.steps)))
+        self.current = after
+        self.unit = self.unit.with_function(after)
+        return True
 
     def _gather(self, proposer: Proposer, facts: Facts) -> list[tuple[Rewrite, str]]:
         batch: list[tuple[Rewrite, str]] = []
@@ -179,13 +213,16 @@ class Run:
         return low
 
     def _is_acceptable(self, function: Function) -> bool:
+        if used_upper_half(function) is not None:
+            return False
         unit = self.unit.with_function(function)
         for guard in self.guards:
             if not guard.allows(check(unit, function, guard.knows)):
                 return False
         return self.gate is None or self.gate(unit) is None
 
-    def _ban(self, rewrite: Rewrite) -> None:
+    def _ban(self, rewrite: Change) -> None:
+        assert isinstance(rewrite, Rewrite)
         self.door.refusals["check: refused as part of the whole function"] += 1
         self.banned.add(self._key(rewrite))
 

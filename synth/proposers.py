@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from synth.reshape import Reshaper
 from synth.rewrite import Rewrite
 from synth.settings import Settings
 from verifier_model.bpf.unit import Function, Unit
@@ -51,3 +52,10 @@ def proposers(settings: Settings) -> tuple[Proposer, ...]:
         "stochastic": StochasticSession,
     }
     return tuple(tiers[name] for name in settings.active_tiers)
+
+
+def reshapers(settings: Settings) -> tuple[Reshaper, ...]:
+    """What proposes other blocks for a whole function, in the order in which it is asked: part of the pass tier."""
+    from synth.shapes import SHAPES
+
+    return SHAPES if "passes" in settings.active_tiers else ()

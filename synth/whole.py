@@ -9,6 +9,7 @@ from typing import Any, Final
 from verifier_model.bpf.asm import print_function
 from verifier_model.bpf.insn import ByteOrder
 from verifier_model.bpf.unit import Block, Function, Unit
+from verifier_model.checker.callgraph import roots_of
 from verifier_model.prover.certificate_values import cut_of, cut_value, insn_of, insn_value
 from verifier_model.prover.cuts import describe
 from verifier_model.prover.queries import function_companions, function_queries
@@ -21,7 +22,7 @@ ENDING: Final = {UNSAT: ".smt2", SAT: ".sat.smt2"}
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The function `name`, after `applied` rewrites of its own, is refined by one of the same interface with `after`.
+    """The function `name`, after `applied` changes of its own, is refined by one of the same interface with `after`.
 
     `context`: the program type whose context it is handed.  `cuts` are obligations: the questions are what is to be
     shown from each of them to the next, whatever the proposer believed.
@@ -47,7 +48,7 @@ class Whole:
         for answer, questions in ((UNSAT, function_queries(obligation)), (SAT, function_companions(obligation))):
             for number, (what, text) in enumerate(questions, 1):
                 head = comment(f"{self._heading(program)}\n{what}\nExpected answer: {answer}.")
-                files[f"whole-{plain[:80]}-{number:04}{ENDING[answer]}"] = (answer, head + text)
+                files[f"whole-{plain[:80]}-{self.applied:04}-{number:04}{ENDING[answer]}"] = (answer, head + text)
         return files
 
     def _heading(self, program: Function) -> str:
@@ -72,6 +73,12 @@ class Whole:
             "cuts": [cut_value(cut) for cut in self.cuts],
             "method": self.method,
         }
+
+
+def context_of(unit: Unit, function: Function) -> str | None:
+    """The program type whose context a subprogram is handed: that of all programs from which it is called."""
+    types = {root.program_type for root in roots_of(unit, function)}
+    return types.pop() if function.is_subprogram and len(types) == 1 else function.program_type
 
 
 def whole_of(value: Mapping[str, Any], order: ByteOrder) -> Whole:

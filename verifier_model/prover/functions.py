@@ -7,10 +7,11 @@ passes infinitely many cut points, and then so does the other one: termination i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from verifier_model.bpf.demand import EVERYTHING, NOTHING
+from verifier_model.bpf.exchange_halves import UNDEFINED_HALF, used_upper_half
 from verifier_model.bpf.unit import Function, Point
 from verifier_model.facts import Facts, analyse
 from verifier_model.prover.counterexample import Assignment, first_difference
@@ -27,6 +28,7 @@ from verifier_model.prover.terms import Terms
 from verifier_model.verdict import CutPoint, FunctionObligation, Obligation, RegionObligation, Status, Verdict
 
 Pair = tuple[str, str]
+Watch = Callable[[Way, Way], None]
 
 
 def prove_region(region: RegionObligation, limits: Limits = DEFAULT) -> Verdict:
@@ -60,10 +62,13 @@ def region_claims(region: RegionObligation, before: Way, after: Way) -> Iterator
     return claims_at_end(region.demands.get(before.stop.label, EVERYTHING), before.run, after.run)
 
 
-def prove_function(obligation: FunctionObligation, limits: Limits = DEFAULT) -> Verdict:
-    """PROVED only if the whole second function refines the first."""
+def prove_function(obligation: FunctionObligation, limits: Limits = DEFAULT, watch: Watch | None = None) -> Verdict:
+    """PROVED only if the whole second function refines the first.
+
+    `watch` is shown every two ways that may be taken together, from one cut point to the next; it decides nothing.
+    """
     try:
-        return _prove_function(Whole(obligation, analyse(obligation.unit, obligation.before), limits))
+        return _prove_function(Whole(obligation, analyse(obligation.unit, obligation.before), limits), watch)
     except (TooHardError, ValueError) as error:
         return _unknown(str(error))
 
@@ -81,6 +86,8 @@ class Whole:
         for function in (before, after):
             if function.untouchable is not None:
                 raise TooHardError(function.untouchable)
+            if before.blocks != after.blocks and used_upper_half(function) is not None:
+                raise TooHardError(UNDEFINED_HALF)
         if self.facts.incomplete is not None:
             raise TooHardError(self.facts.incomplete)
         if interface(before) != interface(after):
@@ -114,7 +121,7 @@ class Whole:
         return self.facts.is_reachable(Point(pair[0], 0))
 
 
-def _prove_function(whole: Whole) -> Verdict:
+def _prove_function(whole: Whole, watch: Watch | None = None) -> Verdict:
     waiting: list[Pair | None] = [None]
     seen = set(waiting)
     count = 0
@@ -125,6 +132,8 @@ def _prove_function(whole: Whole) -> Verdict:
 
         def claims(before: Way, after: Way, reached: set[Pair] = reached) -> Iterator[Claim] | str:
             reached.add((before.stop.label, after.stop.label))
+            if watch is not None:
+                watch(before, after)
             return whole.claims(before, after)
 
         if not is_satisfiable(segment.start.entry, whole.limits, segment.start.assumptions):

@@ -1,0 +1,112 @@
+"""Hill climbing over changes of control flow, on graphs alone; what comes out is a proposal like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from synth.reshape import Reshape, plain_blocks
+from synth.settings import Settings
+from synth.shapes import moves
+from synth.shapes.clean import cleaned
+from synth.shapes.graph import Graph, graph_of
+from synth.shapes.layout import blocks, slots
+from synth.shapes.merge import folded, merged, same_nodes_merged
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.facts import Facts
+
+WORK: Final = 120_000  # instructions looked at in one search
+MOST_PROPOSALS: Final = 4
+
+
+def settled(graph: Graph) -> Graph:
+    """The graph after everything that always pays."""
+    for _ in range(4):
+        before = graph.nodes
+        graph = same_nodes_merged(cleaned(folded(cleaned(graph))))
+        if graph.nodes == before:
+            break
+    return graph
+
+
+def shrunk(graph: Graph) -> Graph:
+    """The graph after everything that saves slots, jumps counted."""
+    graph = settled(graph)
+    size = slots(graph)
+    crossed = merged(graph)
+    if slots(crossed) < size:
+        graph, size = crossed, slots(crossed)
+    while True:
+        for candidate in moves.ahead(graph):
+            made = settled(candidate)
+            if slots(made) < size:
+                graph, size = made, slots(made)
+                break
+        else:
+            return graph
+
+
+@dataclass
+class Search:
+    """Changes that pay, one after the other, until none does or the work is spent."""
+
+    graph: Graph
+    settings: Settings
+    work: int = WORK
+
+    def states(self) -> Iterator[Graph]:
+        """Every graph that is smaller than the one before it."""
+        best = shrunk(self.graph)
+        size = slots(best)
+        yield best
+        kinds: list[Callable[[Graph], Iterator[Graph]]] = [moves.apart, moves.on_edges, moves.sunk, moves.hoisted]
+        at, idle = 0, 0
+        while idle < len(kinds) and self.work > 0:
+            found = self._better(kinds[at], best, size)
+            if found is None:
+                at, idle = (at + 1) % len(kinds), idle + 1
+                continue
+            best, size, idle = found, slots(found), 0
+            yield best
+
+    def _better(self, kind: Callable[[Graph], Iterator[Graph]], graph: Graph, size: int) -> Graph | None:
+        for candidate in kind(graph):
+            self.work -= sum(len(node.body) + 1 for node in candidate.nodes.values())
+            if self.work < 0:
+                return None
+            made = shrunk(candidate)
+            if slots(made) < size:
+                return made
+        return None
+
+
+def reshape_control_flow(function: Function, facts: Facts, unit: Unit, settings: Settings) -> Iterator[Reshape]:
+    """Fewer slots by other control flow: the best state of the search first, then the earlier ones."""
+    if function.untouchable or facts.incomplete is not None:
+        return
+    old = plain_blocks(function.blocks)
+    graph = graph_of(replace(function, blocks=old), call_arguments(function, facts))
+    states = [graph, *Search(graph, settings).states()]
+    sizes = [slots(state) for state in states]
+    count = 0
+    for state, size in reversed(list(zip(states, sizes, strict=True))):
+        if size >= function.slots or count >= MOST_PROPOSALS:
+            break
+        made = blocks(state)
+        if sum(block.slots for block in made) < function.slots:
+            yield Reshape(old, made, "shape:control-flow", "the same decisions by fewer branches and jumps")
+            count += 1
+
+
+def call_arguments(function: Function, facts: Facts) -> dict[Insn, frozenset[int]]:
+    """The registers that each call of the function may read."""
+    found: dict[Insn, frozenset[int]] = {}
+    for block in plain_blocks(function.blocks):
+        for at, insn in enumerate(block.insns):
+            if insn.kind is Kind.CALL:
+                arguments = frozenset(facts.effects(Point(block.label, at)).arguments)
+                found[insn] = found.get(insn, frozenset()) | arguments
+    return found
