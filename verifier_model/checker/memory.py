@@ -155,7 +155,7 @@ def is_inside(pointer: Register, off: int, size: int) -> bool:
     if pointer.region is Region.CTX:
         # No context reaches a page, and nothing of the stack lies in one.
         at = pointer.constant_off
-        return at is not None and 0 <= _signed(at) + off <= 4096 - size
+        return at is not None and 0 <= at + off <= 4096 - size
     value = pointer.value
     low = pointer.off + off + value.smin
     if pointer.region in (Region.PACKET, Region.PACKET_META):
@@ -167,15 +167,8 @@ def is_inside(pointer: Register, off: int, size: int) -> bool:
 
 def first_slot(pointer: Register) -> int | None:
     """Bytes from its frame's r10 to the slot that the pointer is the start of; None for any other pointer."""
-    constant = pointer.value.constant
-    if pointer.region is not Region.STACK or constant is None:
-        return None
-    at = pointer.off + _signed(constant)
-    return at if at % SLOT_SIZE == 0 else None
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
+    at = pointer.constant_off if pointer.region is Region.STACK else None
+    return None if at is None or at % SLOT_SIZE else at
 
 
 def load(env: Environment, state: State, pointer: Register, off: int, size: int, is_signed: bool) -> Register:
@@ -210,8 +203,8 @@ def _load_context(env: Environment, pointer: Register, off: int, size: int) -> R
     field = None
     if at is not None and env.program is not None:
         if env.program.arguments:
-            return kernel_objects.loaded_argument(env, _signed(at) + off, size)
-        field = env.program.field_at(_signed(at) + off, size)
+            return kernel_objects.loaded_argument(env, at + off, size)
+        field = env.program.field_at(at + off, size)
     return context_value(env, field, size)
 
 

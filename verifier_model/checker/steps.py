@@ -106,12 +106,12 @@ class Steps:
         if at is None or insn.origin.core or insn.kind is Kind.ATOMIC:
             path.state = step(self.env, insn, state)
             if at is not None:
-                self._note(path, node, pointer.frame, signed(at) + insn.off, insn.row.size, is_read=True)
+                self._note(path, node, pointer.frame, at + insn.off, insn.row.size, is_read=True)
             elif pointer.region is Region.STACK and is_load:
                 span = stack_span(pointer, insn.off, insn.row.size) or (-STACK_BYTES, 0)
                 self._note(path, node, pointer.frame, span[0], span[1] - span[0], is_read=True)
             return None
-        off, size = signed(at) + insn.off, insn.row.size
+        off, size = at + insn.off, insn.row.size
         self._note(path, node, pointer.frame, off, size, is_read=is_load)
         if is_load:
             loaded, slot = load(state, pointer.frame, off, size, insn.row.sign)
@@ -132,7 +132,3 @@ class Steps:
             mask |= 1 << slot_number(off)
         written = mask if not is_read and size == 8 and low & 7 == 0 else 0
         self.reads.note(path.calls, node.index, len(path.calls) - up, mask if is_read else 0, written)
-
-
-def signed(number: int) -> int:
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)

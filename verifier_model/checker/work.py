@@ -40,7 +40,7 @@ from verifier_model.checker.knowledge import knowledge
 from verifier_model.checker.linked import teach
 from verifier_model.checker.precision import ALL, Kept, Step, Wanted, holders, relied_on, trace
 from verifier_model.checker.reads import without_dead
-from verifier_model.checker.steps import Path, Steps, signed
+from verifier_model.checker.steps import Path, Steps
 from verifier_model.checker.transfer import step
 from verifier_model.checker.widening import forgotten
 from verifier_model.contracts.calls import call_effects, map_of
@@ -377,10 +377,9 @@ class Walk(Steps):
         definition, key = map_of(state.regs[1], self.env.unit), state.regs[2]
         if definition is None or definition.type not in (2, 6) or key.region is not Region.STACK:
             return False
-        at = key.constant_off
-        if at is None:
+        off = key.constant_off
+        if off is None:
             return False
-        off = signed(at)
         depth = len(path.calls) - key.frame
         stack = state.stack if key.frame == 0 else state.callers[key.frame - 1].stack
         slot, within = stack.get(off & -8, EMPTY_SLOT), off & 7
@@ -405,8 +404,7 @@ class Walk(Steps):
             pointer = path.state.regs[memory.reg]
             at = pointer.constant_off if pointer.region is Region.STACK else None
             if at is not None and memory.size is not None:
-                low = signed(at)
-                self._note(path, node, pointer.frame, low, memory.size, is_read=True)
+                self._note(path, node, pointer.frame, at, memory.size, is_read=True)
 
 
 def _last_visit(kept: Kept | None, index: int, calls: tuple[int, ...]) -> Kept | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from verifier_model.bpf.insn import Ref
-from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.ranges import signed
+from verifier_model.domains.scalar import U64_MAX, Scalar
 
 
 class Region(Enum):
@@ -104,9 +105,12 @@ class Register:
 
     @property
     def constant_off(self) -> int | None:
-        """Bytes from the region's base when the variable part is known to be one number, else None."""
+        """Signed bytes from the region's base when the variable part is known to be one number, else None.
+
+        Addresses wrap at 64 bits, and so does the sum.
+        """
         constant = self.value.constant
-        return None if constant is None else constant + self.off
+        return None if constant is None else signed(64, constant + self.off & U64_MAX)
 
     @staticmethod
     def uninit() -> Register:
