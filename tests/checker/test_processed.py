@@ -138,6 +138,13 @@ PAIRS = (
         11,
     ),
     Pair(
+        "a key is the upper half of a zero, or its lower one",
+        lookup("*(u64 *)(r10 -8) = 0\n", -4),
+        9,
+        lookup("*(u64 *)(r10 -8) = 0\n", -8),
+        10,
+    ),
+    Pair(
         "a key of zero bytes, or a number that is not kept",
         lookup("*(u32 *)(r10 -4) = 0\n", -4),
         9,

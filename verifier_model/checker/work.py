@@ -16,7 +16,7 @@ from typing import Final
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import MEMORY_KINDS, Kind, Operand
 from verifier_model.bpf.unit import Function, Unit
-from verifier_model.checker.branches import branch, operand, packet_sides
+from verifier_model.checker.branches import branch, end_decides, end_mark, operand, packet_sides
 from verifier_model.checker.callbacks import (
     ASYNCHRONOUS,
     behind,
@@ -57,8 +57,6 @@ LOOP_INSNS: Final = 100
 LONGEST_HISTORY: Final = 40
 PATIENCE: Final = 3
 FORCED_PATIENCE: Final = 64
-AT_END: Final = -1
-BEYOND_END: Final = -2
 _LOOKUP: Final = 1
 _TAIL_CALL: Final = 12
 _ANY: Final = Register.scalar(Scalar.top())
@@ -227,16 +225,14 @@ class Walk(Steps):
         sides = packet_sides(insn, state) if insn.row.width == 64 else None
         if sides is None:
             return branch(insn, state, True), branch(insn, state, False)
+        decided = end_decides(insn, state)
+        if decided is not None:
+            return (state, None) if decided else (None, state)
         reg, is_taken_inside, is_open = sides
-        packet = state.regs[reg]
-        if packet.packet_range == BEYOND_END or (packet.packet_range == AT_END and is_open):
-            # A pointer at the end decides p < end and p >= end alone.
-            return (None, state) if is_taken_inside else (state, None)
         inside = branch(insn, state, is_taken_inside)
         outside = branch(insn, state, not is_taken_inside)
-        if outside is not None and packet.region is Region.PACKET:
-            mark = BEYOND_END if not is_open else AT_END
-            outside = with_reg(outside, reg, replace(outside.regs[reg], packet_range=mark))
+        if outside is not None and state.regs[reg].region is Region.PACKET:
+            outside = with_reg(outside, reg, replace(outside.regs[reg], packet_range=end_mark(is_open)))
         return (inside, outside) if is_taken_inside else (outside, inside)
 
     def _exit(self, path: Path, node: Node) -> bool:
@@ -385,7 +381,9 @@ class Walk(Steps):
         slot, within = stack.get(off & -8, EMPTY_SLOT), off & 7
         if slot.marks[within : within + 4] == "0000":
             return definition.max_entries > 0
-        if slot.spill is None or not slot.spill.is_scalar or within or slot.marks.count("s") != 4:
+        # What is spilled from the key on must be as long as the key; it may be the upper half of a whole register.
+        is_spilled = slot.marks[0] == "s" and slot.marks[within:].rstrip("?m0") == "ssss"
+        if slot.spill is None or not slot.spill.is_scalar or not is_spilled:
             return False
         index = slot.spill.value.constant
         if index is None:
