@@ -12,7 +12,7 @@ from verifier_model.checker.knowledge import Knowledge
 from verifier_model.checker.numbers import new_lesson, old_decision, old_lesson
 from verifier_model.checker.references import is_local
 from verifier_model.contracts.contexts import VIEWS
-from verifier_model.domains.registers import Region, Register
+from verifier_model.domains.registers import Region, Register, Trust
 from verifier_model.domains.scalar import Scalar, refine
 from verifier_model.domains.state import State
 
@@ -32,9 +32,14 @@ _END_FIRST: Final = {
     "jge": (True, False),
     "jle": (False, True),
 }
+# `packet_range` of a packet pointer that is known to lie at the packet's end or behind it, or behind it (since 5.11).
+AT_END: Final = -1
+BEYOND_END: Final = -2
 # Pointers that cannot be 0 as long as they are not marked nullable; those that every kernel knows (reg_not_null).
 _NEVER_NULL: Final = frozenset({Region.MAP_VALUE, Region.MAP, Region.MEMORY, Region.OBJECT, Region.STACK, Region.CTX})
 _KNOWN_NOT_NULL: Final = frozenset({Region.MAP_VALUE})
+_TRUSTED_NOT_NULL: Final = (6, 6, 0)
+_NO_STRUCTURES: Final = frozenset({"(buffer)", "bpf_dynptr"})
 _KNOWN_SOCKETS: Final = frozenset({"bpf_sock", "bpf_sock_common", "bpf_tcp_sock"})
 
 
@@ -64,7 +69,9 @@ def branch(insn: Insn, state: State, taken: bool, knows: Knowledge | None = None
         return _null_check(state, dst, (row.op == "jeq") == taken, knows)
     if knows is None and src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, src, (row.op == "jeq") == taken, knows)
-    return _packet_check(insn, state, taken, is_kernel=knows is not None)
+    if knows is not None and knows.beyond_end and end_decides(insn, state) is (not taken):
+        return None
+    return _packet_check(insn, state, taken, knows)
 
 
 def _numbers(
@@ -102,6 +109,8 @@ def _learn(state: State, reg: int, old: Register, value: Scalar) -> State:
 
 def _null_check(state: State, pointer: Register, is_null: bool, knows: Knowledge | None) -> State | None:
     if not pointer.nullable:
+        if _is_object(state, pointer, knows):
+            return None if is_null else state
         is_socket = pointer.object is not None and pointer.object.name in _KNOWN_SOCKETS
         if knows is not None and pointer.region not in _KNOWN_NOT_NULL and not is_socket:
             return state
@@ -125,12 +134,26 @@ def _null_check(state: State, pointer: Register, is_null: bool, knows: Knowledge
     return state
 
 
+def _is_object(state: State, pointer: Register, knows: Knowledge | None) -> bool:
+    """Does the kernel know that it has an object here (reg_not_null, for what is trusted)?"""
+    kind = pointer.object
+    if pointer.region is not Region.OBJECT or kind is None or pointer.value.constant != 0:
+        return False
+    if knows is not None and (knows.release or (0, 0, 0)) < _TRUSTED_NOT_NULL:
+        return False
+    if kind.trust is Trust.LOCAL:
+        return True
+    is_kernels = kind.name and kind.name not in VIEWS and kind.name not in _NO_STRUCTURES
+    is_trusted = kind.trust is Trust.TRUSTED or pointer.id in state.references
+    return knows is not None and bool(is_kernels) and is_trusted and _is_start(pointer)
+
+
 def _is_start(pointer: Register) -> bool:
     # base + something may wrap to 0 in theory, so a NULL check of a moved pointer says nothing about its base.
     return pointer.off == 0 and pointer.value.constant == 0
 
 
-def _packet_check(insn: Insn, state: State, taken: bool, is_kernel: bool) -> State:
+def _packet_check(insn: Insn, state: State, taken: bool, knows: Knowledge | None) -> State:
     dst, src = state.regs[insn.dst], operand(insn, state)
     if _is_limit(dst, src):
         table, packet, reg = _PACKET_FIRST, dst, insn.dst
@@ -142,13 +165,16 @@ def _packet_check(insn: Insn, state: State, taken: bool, is_kernel: bool) -> Sta
     if row is None:
         return state
     if row[0] is not taken:
+        if knows is None:
+            return state
         # On the other side the kernel takes this very pointer to lie at the end, whatever was known (mark_pkt_end).
-        return with_reg(state, reg, replace(packet, packet_range=0)) if is_kernel else state
+        is_marked = knows.beyond_end and packet.region is Region.PACKET
+        return with_reg(state, reg, replace(packet, packet_range=end_mark(row[1]) if is_marked else 0))
     proved = packet.off + (1 if row[1] else 0)
     # Beyond this the sum could wrap (find_good_pkt_pointers has the same limits).
     if packet.off < 0 or packet.id == 0 or packet.value.smin < 0 or packet.value.umax + packet.off > MAX_PACKET_OFF:
         return state
-    if is_kernel and packet.off == 0:
+    if knows is not None and packet.off == 0:
         # "start < end" proves a byte, and the kernel makes nothing of it.
         return state
 
@@ -172,6 +198,21 @@ def packet_sides(insn: Insn, state: State) -> tuple[int, bool, bool] | None:
         if row is not None and _is_limit(packet, end):
             return reg, row[0], row[1]
     return None
+
+
+def end_decides(insn: Insn, state: State) -> bool | None:
+    """Is the branch taken, as a packet pointer is known to lie at or behind the end (is_pkt_ptr_branch_taken)?"""
+    sides = packet_sides(insn, state)
+    if sides is None:
+        return None
+    reg, is_taken_inside, is_open = sides
+    reach = state.regs[reg].packet_range
+    return not is_taken_inside if reach == BEYOND_END or (reach == AT_END and is_open) else None
+
+
+def end_mark(is_open: bool) -> int:
+    """The range of a pointer that was found outside; `is_open`: by p < end, else by p <= end."""
+    return AT_END if is_open else BEYOND_END
 
 
 def _is_limit(packet: Register, end: Register) -> bool:

@@ -18,6 +18,7 @@ from verifier_model.checker.local_objects import LOCAL_CALLS, after_local
 from verifier_model.checker.locks import locked
 from verifier_model.checker.memory import mark, soften, soften_all, stack_span
 from verifier_model.checker.references import acquired, owner_of, released
+from verifier_model.checker.stored_pointers import XCHG, after_exchange
 from verifier_model.contracts.calls import call_effects, map_of
 from verifier_model.contracts.effects import CallEffects
 from verifier_model.contracts.helpers import HELPERS, ArgumentKind, Helper, ResultKind
@@ -64,6 +65,8 @@ def call(env: Environment, insn: Insn, state: State) -> State:
     state = replace(state, regs=(result, UNINIT, UNINIT, UNINIT, UNINIT, UNINIT, *state.regs[6:]))
     if helper is not None and env.modest and helper.name in DYNPTR_CALLS:
         return after_dynptr(env, helper.name, before, state)
+    if helper is not None and env.modest and helper.name == XCHG:
+        return after_exchange(env, before, state)
     return state if helper is None else _references_after(helper, before, state)
 
 

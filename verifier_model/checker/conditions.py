@@ -18,6 +18,7 @@ from verifier_model.checker.core_accesses import PATCHED, core_problem
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
 from verifier_model.checker.externs import symbol_problem
 from verifier_model.checker.kernel_objects import is_number
+from verifier_model.checker.stored_pointers import shown
 from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.program_maps import map_problem
 from verifier_model.domains.registers import Region, Register
@@ -148,6 +149,9 @@ class ValidAccess:
     is_atomic: bool = False
 
     def problem(self, env: Environment, state: State) -> str | None:
+        is_plain_load = not self.is_store and not self.is_atomic
+        if is_plain_load and shown(env, state, state.regs[self.reg], self.off, self.size) is not None:
+            return None
         return access_problem(env, state, self.reg, self.off, self.size, self.is_store, self.is_atomic)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from verifier_model.bpf.btf import Kind
+from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.access import type_name
 from verifier_model.checker.environment import UNINIT, ZERO, Environment, each_register
 from verifier_model.checker.kernel_calls import FOLLOWED_ELSEWHERE, RULES, UNDER_LOCK
@@ -36,12 +38,23 @@ FOLLOWED_ELSEWHERE.update(LOCAL_CALLS)
 UNDER_LOCK.update(_GRAPH | {_AGAIN})
 # Maps whose values may hold lists and trees (map_check_btf).
 _HOLDERS: Final = frozenset({"hash", "lru_hash", "array"})
+POINTERS: Final = frozenset({"kptr", "kptr_untrusted", "percpu_kptr"})
+# Structures that maps know how to give back (register_btf_id_dtor_kfuncs); RCU protects all of them.
+_RETURNABLE: Final = frozenset({"task_struct", "cgroup", "bpf_cpumask"})
+_RETURNABLE_IF_THERE: Final = frozenset({"prog_test_ref_kfunc"})  # as part of the kernel, or in no BTF of it
 NESTED_SINCE: Final = (6, 12, 0)  # fields of structures inside a value or variable count, too
 
 
 def is_nested_known(env: Environment) -> bool:
     """Does the kernel find fields in structures and arrays inside of a value?"""
-    return env.knows is not None and env.knows.release is not None and env.knows.release >= NESTED_SINCE
+    release = NESTED_SINCE if env.knows is None else env.knows.release
+    return release is not None and release >= NESTED_SINCE
+
+
+def is_constant(env: Environment, register: Register) -> bool:
+    """Does the pointer lead into a section that nobody may write?  The loader makes no map with fields of it."""
+    section = env.unit.data.get(register.symbol) if register.region is Region.DATA else None
+    return section is not None and not section.is_writable
 
 
 def offset_of(register: Register) -> int | None:
@@ -57,20 +70,46 @@ def fields_behind(env: Environment, register: Register) -> tuple[MapField, ...] 
     if is_local(register) and register.object is not None:
         return local_fields(types, register.object.type_id)
     definition = env.unit.map(register.symbol) if register.region in (Region.MAP_VALUE, Region.DATA) else None
-    if definition is None:
+    if definition is None or is_constant(env, register):
         return "expected pointer to map value or allocated object"
     unusable = map_problem(env.unit, env.root, definition)
     if unusable is not None:
         return unusable
-    fields = fields_of(definition, env.unit)
-    if fields is None or not all_agree(types, fields):
-        return f"the value type of map {definition.name} is none that a kernel takes"
+    fields = value_fields(env, definition)
+    if isinstance(fields, str):
+        return fields
     kind = MAP_TYPES.get(definition.type)
     if definition.flags & ~1 and any(row.kind in ROOTS for row in fields):
         return f"the model does not follow the flags of map {definition.name}"
     if kind is None or (kind.name not in _HOLDERS and any(row.kind in ROOTS for row in fields)):
         return f"values of map {definition.name} hold no lists or trees"
     return fields
+
+
+def value_fields(env: Environment, definition: MapDef) -> tuple[MapField, ...] | str:
+    """What the kernel keeps in the map's values, or why it need not keep any of it."""
+    types, fields = env.unit.types, fields_of(definition, env.unit)
+    if types is None or fields is None or not all_agree(types, fields):
+        return f"the value type of map {definition.name} is none that a kernel takes"
+    targets = (target_of(env, row) for row in fields if row.kind in POINTERS)
+    return next((kind for kind in targets if isinstance(kind, str)), fields)
+
+
+def target_of(env: Environment, field: MapField) -> ObjectType | str:
+    """What a kept pointer points to (btf_parse_kptr): the kernel's structure of that name, or else one of the object's.
+
+    Where it is not known which kernel that is, only structures count that every kernel keeps.
+    """
+    types, kernel = env.unit.types, env.unit.kernel_types
+    target = types.types[field.target] if types is not None else None
+    if target is None or target.kind is not Kind.STRUCT or not target.name:
+        return f"off={field.off} kptr points to no structure"
+    theirs = kernel.named(target.name, Kind.STRUCT) if kernel is not None else 0
+    if theirs or kernel is None:
+        is_kept = target.name in _RETURNABLE or (theirs and target.name in _RETURNABLE_IF_THERE)
+        is_kept = is_kept or (theirs and field.kind != "kptr")
+        return ObjectType(target.name, theirs, Trust.TRUSTED) if is_kept else f"maps do not keep struct {target.name}"
+    return ObjectType(target.name, field.target, Trust.LOCAL)
 
 
 def _root_of(env: Environment, register: Register, kind: str) -> MapField | str:

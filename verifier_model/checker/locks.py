@@ -7,11 +7,11 @@ from typing import Final
 from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.access import type_name
 from verifier_model.checker.environment import Environment
-from verifier_model.checker.local_objects import TREE_ADD, fields_behind, is_nested_known, offset_of
+from verifier_model.checker.local_objects import TREE_ADD, fields_behind, is_nested_known, offset_of, value_fields
 from verifier_model.checker.references import LOCK, acquired, holding, is_local, left, without_borrowed
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.helpers import Helper
-from verifier_model.contracts.map_fields import MapField, fields_of
+from verifier_model.contracts.map_fields import MapField
 from verifier_model.contracts.program_maps import map_problem
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import Held, State
@@ -30,7 +30,10 @@ def _field(env: Environment, register: Register, reg: int, kind: str) -> tuple[M
     at = register.constant_off
     if at is None:
         return f"R{reg} doesn't have constant offset. {kind} has to be at the constant offset"
-    fields = [row for row in fields_of(definition, env.unit) or () if row.kind == kind]
+    kept = value_fields(env, definition)
+    if isinstance(kept, str):
+        return kept
+    fields = [row for row in kept if row.kind == kind]
     if len(fields) != 1 or not fields[0].is_plain or not (fields[0].is_direct or is_nested_known(env)):
         return f"map '{definition.name}' has no valid {kind}"
     if fields[0].off != at:

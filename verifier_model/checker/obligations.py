@@ -18,6 +18,7 @@ from verifier_model.checker.kernel_calls import kfunc_name, kfunc_problem
 from verifier_model.checker.kernel_objects import is_number
 from verifier_model.checker.locks import lock_problem, timer_problem
 from verifier_model.checker.references import LOCK, exit_held_problem, holding, is_atomic, owner_of
+from verifier_model.checker.stored_pointers import XCHG, place_problem, source_problem
 from verifier_model.contracts.helpers import ArgumentKind, Helper
 from verifier_model.domains.registers import Region
 from verifier_model.domains.state import State
@@ -46,6 +47,7 @@ _RULES: Final[Mapping[ArgumentKind, ArgumentRule]] = {
     ArgumentKind.FUNCTION: function_problem,
     ArgumentKind.FRAME: frame_problem,
     ArgumentKind.DYNPTR: dynptr_problem,
+    ArgumentKind.KPTR: place_problem,
 }
 
 
@@ -101,7 +103,8 @@ def _arguments_problem(env: Environment, helper: Helper, state: State) -> str | 
             return f"R{reg} !read_ok"
         if argument.nullable and register.is_scalar and register.value.constant == 0:
             continue
-        rule = _RULES.get(argument.kind)
+        is_given_away = helper.name == XCHG and argument.kind is ArgumentKind.OBJECT
+        rule = source_problem if is_given_away else _RULES.get(argument.kind)
         if rule is None:
             return f"R{reg}: the model does not follow {argument.kind.value} arguments of {helper.name}"
         problem = rule(env, state, helper, reg)
@@ -113,7 +116,11 @@ def _arguments_problem(env: Environment, helper: Helper, state: State) -> str | 
 def _reference_problem(helper: Helper, state: State) -> str | None:
     if helper.name == "tail_call" and state.references:
         return "tail_call would lead to reference leak"
-    if helper.releases and not any(owner_of(state, register) for register in state.regs[1 : len(helper.arguments) + 1]):
+    if (
+        helper.releases
+        and helper.name != XCHG
+        and not any(owner_of(state, register) for register in state.regs[1 : len(helper.arguments) + 1])
+    ):
         return f"release of an object that was not acquired by {helper.name}"
     return None
 

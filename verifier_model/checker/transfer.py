@@ -20,6 +20,7 @@ from verifier_model.checker.environment import UNINIT, UNKNOWN, ZERO, Environmen
 from verifier_model.checker.externs import extern_value
 from verifier_model.checker.memory import is_inside, load, mark, soften, soften_all, stack_span, write
 from verifier_model.checker.numbers import kernel_alu
+from verifier_model.checker.stored_pointers import shown
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar, alu, alu_row, endian
 from verifier_model.domains.state import State
@@ -100,10 +101,8 @@ def _pointer_sum(env: Environment, op: str, dst: Register, src: Register) -> Reg
         return UNKNOWN
     if not dst.is_pointer or dst.nullable or dst.region not in _MOVABLE:
         return _ANY if dst.is_scalar else UNKNOWN
-    constant = src.value.constant
-    if constant is not None:
-        signed = constant - (1 << 64) if constant >> 63 else constant
-        off = dst.off + (signed if op == "add" else -signed)
+    if src.value.constant is not None:
+        off = dst.off + (src.value.smin if op == "add" else -src.value.smin)
         if abs(off) < _OFF_LIMIT:
             return replace(dst, off=off, exact=None)
     value = alu(op, 64, dst.value, src.value)
@@ -146,7 +145,9 @@ def _load(env: Environment, insn: Insn, state: State) -> State:
     row = insn.row
     if insn.origin.core:
         return with_reg(state, insn.dst, core_loaded(env, insn, state))
-    loaded = load(env, state, state.regs[insn.src], insn.off, row.size, row.sign)
+    pointer = state.regs[insn.src]
+    kept = shown(env, state, pointer, insn.off, row.size)
+    loaded = kept or load(env, state, pointer, insn.off, row.size, row.sign)
     return with_reg(state, insn.dst, loaded)
 
 

@@ -223,7 +223,7 @@ HELPER_ROWS: Final[tuple[HelperRow, ...]] = (
     _row(191, "copy_from_user_task", "write size0 any object", "int", "5.18"),
     _row(192, "skb_set_tstamp", "ctx! any any", "int", "5.18"),
     _row(193, "ima_file_hash", "object write size", "int", "5.18"),
-    _row(194, "kptr_xchg", "kptr object", "object?", "5.19", "writes_all reads_all acquires releases"),
+    _row(194, "kptr_xchg", "kptr object?", "object?", "5.19", "writes_all reads_all acquires releases"),
     _row(195, "map_lookup_percpu_elem", "map key any", "map_value?", "5.19"),
     _row(196, "skc_to_mptcp_sock", "sock", "object?", "5.19"),
     _row(197, "dynptr_from_mem", "write size0 any dynptr", "int", "5.19", "writes_all reads_all"),

@@ -8,12 +8,13 @@ from collections import Counter
 from typing import Final
 
 from verifier_model.bpf.btf import Btf, Kind
-from verifier_model.contracts.map_fields import MapField, fields_of_structure
+from verifier_model.contracts.map_fields import MOST_KEPT, MapField, fields_of_structure
 
 ROOTS: Final = frozenset({"bpf_list_head", "bpf_rb_root"})
 NODES: Final = frozenset({"bpf_list_node", "bpf_rb_node"})
 _KEPT: Final = ROOTS | NODES | {"bpf_spin_lock", "bpf_refcount", "kptr"}
-_ONCE: Final = frozenset({"bpf_spin_lock", "bpf_refcount"})
+_KNOWN: Final = _KEPT | {"bpf_timer", "bpf_wq", "kptr_untrusted", "percpu_kptr"}
+_ONCE: Final = frozenset({"bpf_spin_lock", "bpf_refcount", "bpf_timer", "bpf_wq"})
 
 
 def local_fields(types: Btf, type_id: int) -> tuple[MapField, ...] | str:
@@ -30,8 +31,10 @@ def local_fields(types: Btf, type_id: int) -> tuple[MapField, ...] | str:
 
 
 def all_agree(types: Btf, fields: tuple[MapField, ...]) -> bool:
-    """Does a kernel take a structure with these fields at all?"""
+    """Does a kernel keep these fields?  Of a value with one that it does not take it keeps none."""
     kinds = Counter(row.kind for row in fields)
+    if len(fields) > MOST_KEPT or not all(row.is_plain and row.kind in _KNOWN for row in fields):
+        return False
     if any(kinds[kind] > 1 for kind in _ONCE) or (kinds.keys() & ROOTS and "bpf_spin_lock" not in kinds):
         return False
     if kinds.keys() >= NODES and "bpf_refcount" not in kinds:

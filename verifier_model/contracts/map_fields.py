@@ -33,6 +33,7 @@ _POINTER_TAGS: Final = frozenset({"kptr", "kptr_ref", "kptr_untrusted", "percpu_
 _NODES: Final = {"bpf_list_head": "bpf_list_node", "bpf_rb_root": "bpf_rb_node"}
 _TAG: Final = "contains:"
 _MOST_FIELDS: Final = 256
+MOST_KEPT: Final = 11  # of a value with more, the kernel keeps nothing (BTF_FIELDS_MAX)
 _POINTER_BYTES: Final = 8
 
 
