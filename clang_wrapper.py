@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from synth.settings import Settings
 
 
-def main() -> int:
-    """Entry point of every personality; the name by which we were called says whether the compiler is clang or llc."""
+def main(behind: tuple[str, ...] = ()) -> int:
+    """Entry point of every personality; the name by which we were called says whether the compiler is clang or llc.
+
+    `behind` is the compiler that an entry point of `k2 toolchain` was made for; K2_CLANG goes before it.
+    """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from llvm_bridge.toolchain import CompilerMissing, find_compiler
 
     try:
-        command, arguments = find_compiler(sys.argv, os.environ)
+        command, arguments = find_compiler(sys.argv, os.environ, behind)
         return _compile(command, arguments)
     except (CompilerMissing, OSError) as error:
         complain(str(error))

@@ -13,6 +13,7 @@ from k2_tools.prove import prove
 from k2_tools.recheck import recheck
 from k2_tools.report import report
 from k2_tools.settings_table import settings
+from k2_tools.toolchain import toolchain
 from synth.settings import VERSION
 
 
@@ -22,5 +23,5 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, check, recheck, prove, demo, settings):
+for command in (opt, report, diff, lint, check, recheck, prove, demo, settings, toolchain):
     main.add_command(command)

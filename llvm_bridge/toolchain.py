@@ -50,16 +50,22 @@ class Compiler:
         self.kind = kind
 
 
-def find_compiler(argv: Sequence[str], environ: MutableMapping[str, str]) -> tuple[list[str], list[str]]:
+def find_compiler(
+    argv: Sequence[str], environ: MutableMapping[str, str], behind: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
     """(command, the user's arguments) for a run of ours with that argv; raises CompilerMissing.
 
-    When the first argument is itself a compiler (CCACHE_PREFIX=k2-clang) it is the one to run.
+    When the first argument is itself a compiler (CCACHE_PREFIX=k2-clang) it is the one to run.  `behind` is the one
+    to run where K2_CLANG names no other.
     """
     arguments = list(argv[1:])
     if arguments and _is_compiler(arguments[0]):
         return [arguments[0]], arguments[1:]
     name = os.path.basename(argv[0])
-    compiler = find_llc(argv[0], environ) if "llc" in name else find_clang(argv[0], environ)
+    if behind and not environ.get("K2_CLANG"):
+        compiler = Compiler(behind, "llc" if "llc" in name else "clang")
+    else:
+        compiler = find_llc(argv[0], environ) if "llc" in name else find_clang(argv[0], environ)
     program = compiler.command[0]
     if os.path.islink(program) and "clang" not in os.path.basename(os.path.realpath(program)):
         environ[BEHIND] = program

@@ -28,7 +28,7 @@ OFF = ({"K2_DISABLE": "1"}, {"K2_TIERS": "none"}, {"K2_SKIP_FILES": "*.o"}, {"K2
 def test_what_is_switched_off_leaves_clangs_bytes(settings: dict[str, str], wrapper: Path, tmp_path: Path) -> None:
     words = shlex.split("--target=bpf -O2 -g -mcpu=v3 -c prog.c second.c")
     theirs = observe(["clang-19", *words], fill(tmp_path / "work"))
-    assert observe([str(wrapper), *words], fill(tmp_path / "work"), K2_CLANG="clang-19", **settings) == theirs
+    assert observe([str(wrapper), *words], fill(tmp_path / "work"), b"", K2_CLANG="clang-19", **settings) == theirs
 
 
 @pytest.mark.needs("clang-19")
