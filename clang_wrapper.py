@@ -13,11 +13,13 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
     from llvm_bridge.invocation import Job
     from object_stage import Outcome
     from synth.settings import Settings
+    from synth.settings_file import Effective
 
 
 def main(behind: tuple[str, ...] = ()) -> int:
@@ -44,15 +46,18 @@ def _compile(command: list[str], arguments: list[str]) -> int:
     if not (is_version or may_write_object(arguments)) or os.environ.get("K2_DISABLE", "0") not in ("", "0"):
         _become(command + arguments)
     from processes import end_as, run
+    from synth.settings_file import effective
 
-    settings = _settings()
-    if settings is None:
+    # A k2.toml matters where an object for BPF is written, and to what a compiler cache hashes.
+    environment = os.environ if is_version else {**os.environ, "K2_CONFIG": "none"}
+    told = effective(environment, "x.o")
+    if _is_fatal(told, ()):
         return 1
     status = run(command + arguments)
     if status == 0 and is_version:
-        return _show_version(settings)
-    if status == 0 and not settings.disable:
-        status = _improve_outputs(command, arguments, settings)
+        return _show_version(told.settings)
+    if status == 0:
+        status = _improve_outputs(command, arguments, told)
     return end_as(status)
 
 
@@ -69,19 +74,12 @@ def complain(text: str) -> None:
         print(f"k2-clang: {text}", file=sys.stderr, flush=True)
 
 
-def _settings() -> Settings | None:
-    """The settings; None when one is wrong and the user asked for strictness, else a wrong value switches us off."""
-    from synth.settings import Settings, SettingsError, parse, unknown_variables
-
-    lines = list(unknown_variables(os.environ))
-    try:
-        settings = parse(os.environ)
-    except SettingsError as error:
-        lines.append(f"{error}; nothing is optimised")
-        settings = Settings(disable=True, strict=os.environ.get("K2_STRICT", "0") not in ("", "0"))
-    for line in lines:
-        complain(line)
-    return None if lines and settings.strict else settings
+def _is_fatal(found: Effective, said: Sequence[str]) -> bool:
+    """Say what is wrong with the settings and was not said yet; does the user want that to fail the compilation?"""
+    for line in found.problems:
+        if line not in said:
+            complain(line)
+    return bool(found.problems) and found.settings.strict
 
 
 def _show_version(settings: Settings) -> int:
@@ -95,15 +93,25 @@ def _show_version(settings: Settings) -> int:
     return 0
 
 
-def _improve_outputs(command: list[str], arguments: list[str], settings: Settings) -> int:
-    """Optimise what the compiler has written; the status to end with, 0 unless we were stopped or are to be strict."""
+def _improve_outputs(command: list[str], arguments: list[str], told: Effective) -> int:
+    """Optimise what the compiler has written; the status to end with, 0 unless we were stopped or are to be strict.
+
+    Each output has settings of its own, since a k2.toml is found upwards from it; the problems of `told` were said.
+    """
     from llvm_bridge.invocation import jobs
     from processes import Stopped
+    from synth.settings_file import effective
 
-    status = 0
+    status, settings = 0, told.settings
     try:
         for job in jobs(command, arguments):
-            status = status or _improve(job, settings)
+            found = effective(os.environ, job.output)
+            settings = found.settings
+            if _is_fatal(found, told.problems):
+                os.unlink(job.output)  # noqa: PTH108  a failing compilation leaves no object
+                status = 1
+            elif not settings.disable:
+                status = status or _improve(job, settings)
     except Stopped as stopped:
         return -int(stopped.args[0])
     except Exception as error:

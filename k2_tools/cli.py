@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from k2_tools.check import check
+from k2_tools.config import config
 from k2_tools.demo import demo
 from k2_tools.diff import diff
 from k2_tools.lint import lint
@@ -23,5 +24,5 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, check, recheck, prove, demo, settings, toolchain):
+for command in (opt, report, diff, lint, check, recheck, prove, demo, settings, config, toolchain):
     main.add_command(command)

@@ -22,7 +22,7 @@ def opt(object_file: Path, output: Path, certificate: Path | None, **options: An
     from k2_tools.tables import console, summary
     from object_stage import write_certificate
 
-    settings = settings_of(options)
+    settings = settings_of(options, output)
     if certificate is not None:
         settings = replace(settings, certificate=str(certificate))
     outcome, subject = optimised(object_file, settings)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
-from synth.settings import ROWS, Row, Settings, SettingsError, parse, unknown_variables
+from synth.settings import ROWS, Row, Settings, SettingsError, parse
+from synth.settings_file import effective
 
 # The plugin takes part in a compilation, and these commands start from an object that exists.
 COMPILE_ONLY = frozenset({"plugin"})
@@ -36,13 +38,18 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def settings_of(options: dict[str, Any]) -> Settings:
-    """The settings of the environment with the given options over them; unknown variables are said on stderr."""
-    for line in unknown_variables(os.environ):
-        click.echo(f"k2: {line}", err=True)
+def settings_of(options: dict[str, Any], output: Path | None = None) -> Settings:
+    """The settings of the environment, and of the k2.toml upwards from `output`, with the given options over them.
+
+    What is wrong with them is said on stderr; a wrong value in the environment ends the command.
+    """
     try:
-        settings = parse(os.environ)
+        parse(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
+    found = effective({**os.environ, "K2_CONFIG": "none"} if output is None else os.environ, str(output))
+    for line in found.problems:
+        click.echo(f"k2: {line}", err=True)
+    settings = found.settings
     given = {row.name: options[row.name] for row in OPTION_ROWS if options.get(row.name) is not None}
     return replace(settings, **given)

@@ -21,8 +21,7 @@ def report(object_files: tuple[Path, ...], html: Path | None, as_json: bool, **o
     from k2_tools.subject import optimised
     from k2_tools.tables import console, reasons, rewrites, summary
 
-    settings = settings_of(options)
-    subjects = [optimised(path, settings)[1] for path in object_files]
+    subjects = [optimised(path, settings_of(options, path))[1] for path in object_files]
     if html is not None:
         html.write_text(render(subjects), encoding="utf-8")
     if as_json:

@@ -278,7 +278,8 @@ def optimise(
     runs: list[Run] = []
     numbered = 0
     for function in unit.functions:
-        run = Run(unit, settings, function, Door(unit, settings), gate, numbered)
+        own = settings.for_function(function.name)
+        run = Run(unit, own, function, Door(unit, own), gate, numbered)
         if refusal is None:
             run.optimise()
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ PREFIX: Final = "K2_"
 FOREIGN: Final = frozenset({"K2_REQUIRE_ALL"})  # read by the project's tests, not by the product
 TIERS: Final = ("passes", "enumerate", "stochastic")  # cheapest first
 EFFORTS: Final = 4
+GOALS: Final = ("balanced", "latency", "size")
 
 
 class SettingsError(ValueError):
@@ -41,6 +42,8 @@ class Settings:
     skip_files: tuple[str, ...] = ()
     skip_sections: tuple[str, ...] = ()
     skip_funcs: tuple[str, ...] = ()
+    goal_funcs: tuple[str, ...] = ()
+    program_types: tuple[str, ...] = ()
     first: int = 1
     last: int = 0
     report: str = ""
@@ -48,6 +51,7 @@ class Settings:
     timeout: int = 900
     verbose: bool = False
     strict: bool = False
+    config: str = ""
 
     @property
     def active_tiers(self) -> tuple[str, ...]:
@@ -60,6 +64,17 @@ class Settings:
         """Did the user exclude this function by its own or its section's name?"""
         by_name = any(fnmatchcase(name, pattern) for pattern in self.skip_funcs)
         return by_name or any(fnmatchcase(section, pattern) for pattern in self.skip_sections)
+
+    def for_function(self, name: str) -> Settings:
+        """The settings for one function: with the goal that the user gave to it; the first pattern that fits counts."""
+        pairs = (word.rpartition("=")[::2] for word in self.goal_funcs)
+        goal = next((goal for pattern, goal in pairs if fnmatchcase(name, pattern)), self.goal)
+        return self if goal == self.goal else replace(self, goal=goal)
+
+    def program_type(self, section: str) -> str | None:
+        """What the user says of a section whose name tells libbpf nothing; the first pattern that fits counts."""
+        pairs = (word.partition("=")[::2] for word in self.program_types)
+        return next((kind for pattern, kind in pairs if fnmatchcase(section, pattern)), None)
 
     def skips_file(self, path: str) -> bool:
         """Did the user exclude this output file, by its whole path or by its last component?"""
@@ -127,6 +142,22 @@ def _kernels(text: str) -> tuple[str, ...]:
         raise ValueError(f"kernels as in 5.10..6.18 ({error})") from None
 
 
+def _goals(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    if any(word.rpartition("=")[2] not in GOALS or not word.rpartition("=")[0] for word in words):
+        raise ValueError("FUNCTION=GOAL, the goal one of " + ", ".join(GOALS))
+    return words
+
+
+def _program_types(text: str) -> tuple[str, ...]:
+    from verifier_model.contracts.programs import PROGRAM_TYPES
+
+    words = _words(text)
+    if any(word.partition("=")[2] not in PROGRAM_TYPES for word in words):
+        raise ValueError("SECTION=TYPE, the type as sched_cls or xdp")
+    return words
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One setting: the field and variable `name`, how its text is read, and its sentence in the documentation."""
@@ -140,12 +171,18 @@ class Row:
     def variable(self) -> str:
         return PREFIX + self.name.upper()
 
+    @property
+    def is_for_files(self) -> bool:
+        """May a k2.toml set it?  Such a file may come with sources of strangers, so it names no program to run and no
+        file to write, and has nothing loaded into the kernel."""
+        return (self.shapes_output and self.name != "gate") or self.name in ("disable", "timeout", "verbose", "strict")
+
 
 MOST: Final = 2**31 - 1
 ROWS: Final = (
     Row("clang", _text, "the real clang, and the llc beside it for k2-llc; default: first on PATH, else ziglang"),
     Row("disable", _flag, "1: run the real compiler and touch nothing"),
-    Row("goal", _choice("balanced", "latency", "size"), "balanced: fewer slots, no path slower; latency; size", True),
+    Row("goal", _choice(*GOALS), "balanced: fewer slots, no path slower; latency; size", True),
     Row(
         "effort",
         _count(0, EFFORTS - 1),
@@ -172,6 +209,13 @@ ROWS: Final = (
     Row("skip_files", _words, "patterns of output files to leave alone", True),
     Row("skip_sections", _words, "patterns of sections to leave alone", True),
     Row("skip_funcs", _words, "patterns of functions to leave alone", True),
+    Row("goal_funcs", _goals, "FUNCTION=GOAL for functions (patterns) with a goal of their own", True),
+    Row(
+        "program_types",
+        _program_types,
+        "SECTION=TYPE for sections whose names tell libbpf nothing and whose type the loader sets (filter=sched_cls)",
+        True,
+    ),
     Row("first", _count(0, MOST), "number of the first rewrite of an object to apply, from 1", True),
     Row("last", _count(0, MOST), "number of the last rewrite of an object to apply; 0: no end", True),
     Row("report", _text, "file that gets one line of JSON appended for each object"),
@@ -183,6 +227,7 @@ ROWS: Final = (
     ),
     Row("verbose", _flag, "1: say for each object what was done, on stderr"),
     Row("strict", _flag, "1: a problem of ours fails the compilation"),
+    Row("config", _text, "file of settings in place of the k2.toml found upwards from the output; none: no file"),
 )
 _BY_VARIABLE: Final = {row.variable: row for row in ROWS}
 
