@@ -207,7 +207,10 @@ PLAIN_CASES = (
         f"{START}w3 -= w2\nr4 = 0\nr0 = r3\nexit\n",
         None,
     ),
-    Case("half a pointer less a number", "r2 = 4\nw1 -= w2\nr0 = 0\nexit\n", "32-bit pointer arithmetic"),
+    Case("half a pointer less a number", "r2 = 4\nw1 -= w2\nr0 = 0\nexit\n", None),
+    Case("half a pointer and a number", "r2 = 4\nw1 += w2\nr0 = 0\nexit\n", "32-bit pointer arithmetic"),
+    Case("a number less half a pointer", "r2 = 4\nw2 -= w1\nr0 = r2\nexit\n", None),
+    Case("a number less a pointer", "r2 = 4\nr2 -= r1\nr0 = r2\nexit\n", "subtract pointer from scalar"),
     Case(
         "printk without its last arguments",
         "*(u64 *)(r10 -8) = 0\nr1 = r10\nr1 += -8\nr2 = 8\ncall 6\nr0 = 0\nexit\n",
