@@ -23,7 +23,8 @@ lint: .venv/ready-dev
 bench: bench-size bench-engine bench-prover
 
 bench-size: .venv/ready-test
-	@$(BIN)/python -m benchmarks.size --date $$(date +%F)
+	@$(BIN)/python -m benchmarks.size --date $$(date +%F) $(SIZE_ARGS)
+	@$(BIN)/python -m benchmarks.size.examples --date $$(date +%F)
 
 bench-engine: .venv/ready-test
 	@$(BIN)/python -m benchmarks.bench_engine

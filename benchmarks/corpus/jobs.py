@@ -102,8 +102,14 @@ def command_of(compiler: str) -> tuple[str, ...]:
         return ()
 
 
-def _compile(compiler: str, level: str, source: Path, options: Sequence[str]) -> tuple[str, ...]:
-    target = ("-target", "bpf", f"-mcpu={level}", "-O2", "-g", *WARNINGS)
+def sample(one: Material, compiler: str, level: str, source: Path, flag: str) -> Job:
+    """A file of samples/bpf at an optimisation level of the caller's; the key is its name."""
+    recipe = _modern_sample if source.name.endswith(".bpf.c") else _kernel_sample
+    return recipe(one, "", compiler, level, source, flag)
+
+
+def _compile(compiler: str, level: str, source: Path, options: Sequence[str], flag: str = "-O2") -> tuple[str, ...]:
+    target = ("-target", "bpf", f"-mcpu={level}", flag, "-g", *WARNINGS)
     return (*command_of(compiler), *target, *options, *system_headers(), "-c", str(source), "-o", "{out}")
 
 
@@ -117,15 +123,15 @@ def _selftest(one: Material, start: str, compiler: str, level: str, source: Path
     return Job(start + source.stem, (_compile(compiler, level, source, [*options, *_include(folders)]),))
 
 
-def _modern_sample(one: Material, start: str, compiler: str, level: str, source: Path) -> Job:
+def _modern_sample(one: Material, start: str, compiler: str, level: str, source: Path, flag: str = "-O2") -> Job:
     """As samples/bpf/Makefile treats *.bpf.c: with vmlinux.h."""
     base = one.tree.folder
     folders = (one.types.folder, base / "include", source.parent, base / "tools/include", one.tree.libbpf_include)
     options = ["-D__TARGET_ARCH_x86", *_include(folders)]
-    return Job(start + source.name.removesuffix(".c"), (_compile(compiler, level, source, options),))
+    return Job(start + source.name.removesuffix(".c"), (_compile(compiler, level, source, options, flag),))
 
 
-def _kernel_sample(one: Material, start: str, compiler: str, level: str, source: Path) -> Job:
+def _kernel_sample(one: Material, start: str, compiler: str, level: str, source: Path, flag: str = "-O2") -> Job:
     """As samples/bpf/Makefile treats *_kern.c: kernel headers for the host in front, BPF behind."""
     key = start + source.stem
     if one.kernel_headers is None:
@@ -153,12 +159,12 @@ def _kernel_sample(one: Material, start: str, compiler: str, level: str, source:
     options += ["-include", str(source.parent / "asm_goto_workaround.h")]
     defines = ("-D__KERNEL__", "-D__BPF_TRACING__", "-D__TARGET_ARCH_x86", "-fno-asynchronous-unwind-tables")
     suffix = compiler.removeprefix("clang")
-    front = (compiler, "-nostdinc", *_include(folders), *options, *defines, *WARNINGS, "-O2", "-g", "-emit-llvm")
+    front = (compiler, "-nostdinc", *_include(folders), *options, *defines, *WARNINGS, flag, "-g", "-emit-llvm")
     return Job(
         key,
         (
             (*front, "-Xclang", "-disable-llvm-passes", "-c", str(source), "-o", "{out}.1.bc"),
-            (f"opt{suffix}", "-O2", "-mtriple=bpf-pc-linux", "{out}.1.bc", "-o", "{out}.2.bc"),
+            (f"opt{suffix}", flag, "-mtriple=bpf-pc-linux", "{out}.1.bc", "-o", "{out}.2.bc"),
             (f"llc{suffix}", "-march=bpf", f"-mcpu={level}", "-filetype=obj", "{out}.2.bc", "-o", "{out}"),
         ),
     )

@@ -8,19 +8,19 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.kernel_word import ROOT
-from benchmarks.size import (
+from benchmarks.size.examples import (
     EXAMPLE_OPTIONS,
     LEAST_PERCENT,
-    LEVELS,
     Row,
     Table,
     Word,
     example_table,
-    function_slots,
     measure,
     percent,
     shortfalls,
 )
+from benchmarks.size.objects import FLAGS as LEVELS
+from benchmarks.size.objects import function_slots
 from tests.llvm_bridge.objects import compile_text
 
 GOOD = Row("x.c", "-O2", "f", 100, 90, 91, Word("accepted", 50), Word("accepted", 49), Word("accepted", 50))

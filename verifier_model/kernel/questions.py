@@ -71,10 +71,14 @@ class RawProgram:
 
 @dataclass(frozen=True, slots=True)
 class ObjectProgram:
-    """One program of an ELF object, loaded by libbpf without the object's other programs."""
+    """One program of an ELF object, loaded by libbpf without the object's other programs.
+
+    `types`: (beginning of section names, program type) for sections whose names tell libbpf nothing.
+    """
 
     data: bytes
     program: str
+    types: tuple[tuple[str, str], ...] = ()
 
 
 Question = RawProgram | ObjectProgram
@@ -123,7 +127,8 @@ class Answer:
 def encode_questions(questions: Sequence[Question], detail: bool = False) -> bytes:
     """The question file.  With `detail`, logs of refused programs end in the verifier's trace."""
     level = 1 if detail else 0
-    out = [_record(0, _STEMS, _stems())]
+    given = {pair for question in questions if isinstance(question, ObjectProgram) for pair in question.types}
+    out = [_record(0, _STEMS, _stems(sorted(given)))]
     for _, run in groupby(enumerate(questions), key=_grouping):
         members = list(run)
         first, question = members[0]
@@ -145,8 +150,8 @@ def _record(index: int, kind: int, body: bytes) -> bytes:
     return struct.pack("<III", len(body) + 8, index, kind) + body
 
 
-def _stems() -> bytes:
-    rows = [(PROGRAM_TYPES[kind].number, stem.encode()) for stem, kind in loose_stems()]
+def _stems(given: Sequence[tuple[str, str]]) -> bytes:
+    rows = [(PROGRAM_TYPES[kind].number, stem.encode()) for stem, kind in (*given, *loose_stems())]
     return struct.pack("<I", len(rows)) + b"".join(struct.pack(f"<I{_STEM_BYTES}s", *row) for row in rows)
 
 

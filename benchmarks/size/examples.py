@@ -1,16 +1,14 @@
-"""Code size: slots of clang-19's objects and of ours, function by function.
+"""Code size of the five examples: slots of clang-19's objects and of ours, function by function.
 
-    python -m benchmarks.size --date 2026-01-31
+    python -m benchmarks.size.examples --date 2026-01-31
 
-Four tables at -mcpu=v3 with default settings (goal balanced): the five examples, and three samples of the kernel as
-Debian ships them, each once against the smallest of -O1, -O2, -O3, -Os and once against -O2.  Where the running kernel
-may be asked, every output is loaded into it, and everything is made a second time with K2_GATE=kernel.  The exit code
-is 1 when a claim of `shortfalls` does not hold.
+Two tables at -mcpu=v3 with default settings (goal balanced): against the smallest of -O1, -O2, -O3, -Os and against
+-O2.  Where the running kernel may be asked, every output is loaded into it, and everything is made a second time with
+K2_GATE=kernel.  The exit code is 1 when a claim of `shortfalls` does not hold.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -21,26 +19,18 @@ from pathlib import Path
 from typing import Final
 
 import click
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 
-from benchmarks.kernel_tree import KernelTree, kernel_tree, system_headers
 from benchmarks.kernel_word import ROOT, kernel_words
 from benchmarks.provenance import provenance, replace_section
+from benchmarks.size.objects import COMPILER, function_slots
+from benchmarks.size.objects import FLAGS as LEVELS
 from object_stage import optimise_in_child
 from synth.settings import Settings
 from verifier_model.kernel.libbpf import is_available
 
-COMPILER: Final = "clang-19"
-LEVELS: Final = ("-O1", "-O2", "-O3", "-Os")
-RESULTS: Final = ROOT / "benchmarks" / "results" / "size.json"
+RESULTS: Final = ROOT / "benchmarks" / "results" / "size-examples.json"
 DOCUMENT: Final = ROOT / "docs" / "results.md"
 EXAMPLE_OPTIONS: Final = ("-I", str(ROOT / "examples" / "include"))
-SAMPLES: Final = ("xdp1_kern.c", "xdp2_kern.c", "xdp_fwd_kern.c")
-# Slots before and after, with clang 9: Xu et al., "Synthesizing Safe and Efficient Kernel Extensions for Packet
-# Processing", SIGCOMM 2021, table 1.
-K2_PUBLISHED: Final = {"xdp1_kern.c": (61, 56), "xdp2_kern.c": (78, 71), "xdp_fwd_kern.c": (155, 128)}
 LEAST_PERCENT: Final = 8.0
 
 
@@ -125,20 +115,6 @@ def compile_source(source: Path, level: str, options: Sequence[str]) -> bytes:
         return output.read_bytes()
 
 
-def function_slots(data: bytes) -> dict[str, int]:
-    """Slots per function, read from the object's symbols (an independent witness to our own record)."""
-    with io.BytesIO(data) as file:
-        elf = ELFFile(file)
-        symbols = elf.get_section_by_name(".symtab")
-        if not isinstance(symbols, SymbolTableSection):
-            raise ValueError("an object without symbols")
-        found = {s.name: s["st_size"] // 8 for s in symbols.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"}
-        code = sum(s["sh_size"] for s in elf.iter_sections() if s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR) // 8
-    if sum(found.values()) != code:
-        raise ValueError(f"functions have {sum(found.values())} slots, sections {code}")
-    return found
-
-
 def measure(source: Path, options: Sequence[str], levels: Sequence[str], ask: bool) -> tuple[Row, ...]:
     """The rows of one source, against the smallest object of those levels (the first of equals)."""
     objects = [(level, compile_source(source, level, options)) for level in levels]
@@ -172,20 +148,6 @@ def example_table(levels: Sequence[str], ask: bool) -> Table:
     return Table("Examples", " ".join(levels), tuple(row for group in rows for row in group))
 
 
-def sample_options(tree: KernelTree) -> list[str]:
-    """What the three samples need in front of them; they themselves stay as shipped."""
-    own = ["-include", str(ROOT / "benchmarks" / "include" / "linux_sample.h"), "-Wno-compare-distinct-pointer-types"]
-    return [*own, "-I", str(tree.folder / "include"), "-I", str(tree.libbpf_include), *system_headers()]
-
-
-def sample_table(tree: KernelTree, levels: Sequence[str], ask: bool) -> Table:
-    """The three XDP samples of the kernel that K2 was measured on."""
-    options = sample_options(tree)
-    rows = [measure(tree.folder / "samples" / "bpf" / name, options, levels, ask) for name in SAMPLES]
-    title = f"samples/bpf of {tree.package} {tree.version}"
-    return Table(title, " ".join(levels), tuple(row for group in rows for row in group))
-
-
 def markdown(tables: Sequence[Table], source: dict[str, object]) -> str:
     """The tables as they stand in docs/results.md."""
     compilers = source["compilers"]
@@ -197,23 +159,20 @@ def markdown(tables: Sequence[Table], source: dict[str, object]) -> str:
         "object → ours → ours gated (a subprogram counts within its callers)."
     ]
     for table in tables:
-        published = any(row.source in K2_PUBLISHED for row in table.rows)
         best = "the smallest of " if " " in table.baseline else ""
         lines += ["", f"### {table.title}, against {best}{table.baseline}", ""]
-        extra = " K2 with clang 9 |" if published else ""
-        lines.append("| source | level | function | clang | ours | smaller | gated | verifier |" + extra)
-        lines.append("|---|---|---|--:|--:|--:|--:|---|" + ("--:|" if published else ""))
+        lines.append("| source | level | function | clang | ours | smaller | gated | verifier |")
+        lines.append("|---|---|---|--:|--:|--:|--:|---|")
         for row in table.rows:
             lines.append(
                 f"| {row.source} | {row.level} | {row.function} | {row.before} | {row.after} "
                 f"| {percent(row.before, row.after):.1f} % | {'' if row.gated is None else row.gated} "
-                f"| {_verifier(row)} |" + _published(row, published)
+                f"| {_verifier(row)} |"
             )
         gated = [row.gated for row in table.rows if row.gated is not None]
         lines.append(
             f"| **total** | | | **{table.before}** | **{table.after}** "
             f"| **{percent(table.before, table.after):.1f} %** | {f'**{sum(gated)}**' if gated else ''} | |"
-            + (" |" if published else "")
         )
     return "\n".join(lines)
 
@@ -223,23 +182,12 @@ def _verifier(row: Row) -> str:
     return " → ".join(word.verdict if word.verified is None else str(word.verified) for word in words)
 
 
-def _published(row: Row, wanted: bool) -> str:
-    if not wanted:
-        return ""
-    before, after = K2_PUBLISHED[row.source]
-    return f" {before} → {after} ({percent(before, after):.1f} %) |"
-
-
 @click.command()
 @click.option("--date", required=True, help="the day of the measurement, recorded beside the numbers")
-@click.option("--samples/--no-samples", default=True, help="measure the kernel's samples too (downloads its source)")
-def main(date: str, samples: bool) -> None:
+def main(date: str) -> None:
     """Measure, print, keep the numbers; exit 1 when a claim fails."""
     ask = is_available()
     tables = [example_table(LEVELS, ask), example_table(("-O2",), ask)]
-    if samples:
-        tree = kernel_tree("6.1")
-        tables += [sample_table(tree, LEVELS, ask), sample_table(tree, ("-O2",), ask)]
     source = provenance(date, [COMPILER])
     text = markdown(tables, source)
     click.echo(text)
@@ -248,10 +196,8 @@ def main(date: str, samples: bool) -> None:
     ]
     for line in failed:
         click.echo(line, err=True)
-    if samples:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({**source, "tables": [asdict(table) for table in tables]}, indent=1) + "\n")
-        replace_section(DOCUMENT, "size", text)
+    RESULTS.write_text(json.dumps({**source, "tables": [asdict(table) for table in tables]}, indent=1) + "\n")
+    replace_section(DOCUMENT, "size-examples", text)
     sys.exit(1 if failed else 0)
 
 
