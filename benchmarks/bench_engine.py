@@ -1,110 +1,124 @@
-"""Candidate evaluations per CPU second of the search engine, without the solver.
+"""Candidate evaluations per CPU second of the search engine, without the solver, on one core.
 
-"full": proposals of a real Metropolis-Hastings chain on a window of packet and stack code, recorded first and then run,
-every one on every lane to its end, its results compared and its traces undone.  "early stop": the chain itself, which
-leaves a proposal as soon as it cannot be accepted; all proposals that it decides count, also those that the static walk
-refuses.
+    python -m benchmarks.bench_engine [--json]
 
-    python benchmarks/bench_engine.py [--json]
+The windows are those of `benchmarks/engine_windows.json`, cut from real compiled programs.  "full": proposals of a real
+Metropolis-Hastings chain, recorded first and then run, every one on every test to its end, its results compared, its
+cost summed and the kernel's rules watched over by the static walk.  "early stop": the chain itself, which leaves a
+proposal as soon as it cannot be accepted; all proposals that it decides count, also those that the static walk refuses.
+
+Rows go to `benchmarks/results/engine.json`.  The exit code is 1 when a window is slower than its length's claim.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
 
+import click
+
+from benchmarks.engine_windows import stored_windows
+from benchmarks.provenance import provenance
 from synth import _engine
 from synth.engine_link import LANES
 from synth.search import WindowSearch
 from synth.window import SearchWindow
-from verifier_model.bpf.asm import parse_insns
-from verifier_model.bpf.demand import ALL_BITS, Demand
-from verifier_model.domains.registers import Region, Register
-from verifier_model.domains.scalar import Scalar
-from verifier_model.domains.state import State
 
-SEED = 7
-PROPOSALS = 4096
-ROUNDS = 60
-CHAIN_STEPS = 1_000_000
-# Ten instructions none of which can go: loads, a fold into two sums, and a copy to the stack.
-PIECE = """
-r3 = *(u8 *)(r6 + {a})
-r4 = *(u32 *)(r6 + {b})
-r4 ^= r3
-r2 += r4
-r5 = r4
-r5 >>= 3
-r5 &= 4095
-*(u32 *)(r10 - {c}) = r5
-r1 ^= r2
-r1 -= r3
-"""
+RESULTS: Final = Path(__file__).parent / "results" / "engine.json"
+SEED: Final = 7
+PROPOSALS: Final = 4096
+ROUNDS: Final = 40
+CHAIN_STEPS: Final = 400_000
+CLAIMS: Final = ((40, 300_000), (20, 1_000_000))  # from how many instructions on, full evaluations per second
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Evaluations per CPU second at a window length; `mean` instructions were no no-ops; `lanes` names the variant."""
+    """One window in one mode.
 
+    `mean`: instructions of a proposal that are no no-ops, where proposals were recorded; `tests`: inputs that each
+    full evaluation runs on; `lanes` names the variant of the inner loops.
+    """
+
+    window: str
     instructions: int
-    mean: float
+    mean: float | None
+    tests: int
     lanes: str
     mode: str
     evaluations: int
     per_second: int
 
 
-def window(length: int) -> SearchWindow:
-    pieces = (PIECE.format(a=7 * i, b=8 * i + 1, c=8 + 8 * i) for i in range(length // 10))
-    insns = parse_insns("".join(pieces))
-    regs = [Register.uninit() for _ in range(10)] + [Register(Region.STACK, Scalar.const(0))]
-    regs[1] = regs[2] = Register.scalar(Scalar.top())
-    regs[6] = Register(Region.PACKET, Scalar.const(0), packet_range=64)
-    demand = Demand(tuple(ALL_BITS if reg in (1, 2, 6) else 0 for reg in range(11)), frozenset(range(-64, 0)))
-    return SearchWindow(insns, State(tuple(regs)), (None,) * len(insns), demand, (3, 4, 5), 3)
-
-
-def measure(length: int, lanes: str, early_stop: bool) -> Figure:
-    search = WindowSearch(window(length), SEED, lanes)
-    if early_stop:
-        settings = _engine.ChainSettings()
-        settings.seed, settings.steps = SEED, CHAIN_STEPS
-        start = time.thread_time()
-        _, evaluations, _ = search.session.chain(search.domain, settings)
-        mean = float(length)
-    else:
-        slots = search.session.record_proposals(search.domain, SEED, PROPOSALS)
-        mean = slots / PROPOSALS
-        search.session.evaluate_recorded(1)
-        start = time.thread_time()
-        evaluations = search.session.evaluate_recorded(ROUNDS)
+def measure_full(name: str, window: SearchWindow, lanes: str) -> Figure:
+    search = WindowSearch(window, SEED, lanes)
+    slots = search.session.record_proposals(search.domain, SEED, PROPOSALS)
+    recorded = search.session.evaluate_recorded(1)
+    start = time.thread_time()
+    evaluations = search.session.evaluate_recorded(ROUNDS)
     seconds = time.thread_time() - start
-    mode = "early stop" if early_stop else "full"
-    return Figure(length, round(mean, 1), lanes, mode, evaluations, round(evaluations / seconds))
+    length = len(window.insns)
+    mean = round(slots / recorded, 1)
+    return Figure(name, length, mean, len(search.cases), lanes, "full", evaluations, round(evaluations / seconds))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Candidate evaluations per second of the search engine.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    wants_json = parser.parse_args().json
-    figures = [
-        measure(length, lanes, early_stop)
-        for length in (20, 40)
-        for lanes in _engine.variants()
-        for early_stop in (False, True)
+def measure_chain(name: str, window: SearchWindow, lanes: str) -> Figure:
+    search = WindowSearch(window, SEED, lanes)
+    settings = _engine.ChainSettings()
+    settings.seed, settings.steps = SEED, CHAIN_STEPS
+    start = time.thread_time()
+    _, evaluations, _ = search.session.chain(search.domain, settings)
+    seconds = time.thread_time() - start
+    length, tests = len(window.insns), len(search.cases)
+    return Figure(name, length, None, tests, lanes, "early stop", evaluations, round(evaluations / seconds))
+
+
+def claim(instructions: int) -> int:
+    """Full evaluations per second that a window of that length has to reach with the best lanes."""
+    return next(least for length, least in CLAIMS if instructions >= length)
+
+
+def shortfalls(figures: Iterable[Figure], best: str) -> list[str]:
+    """The windows that are slower than claimed, with the best lanes and in full."""
+    return [
+        f"{row.window}: {row.per_second:,} evaluations per second are fewer than {claim(row.instructions):,}"
+        for row in figures
+        if row.lanes == best and row.mode == "full" and row.per_second < claim(row.instructions)
     ]
+
+
+@click.command(help="Candidate evaluations per second of the search engine.")
+@click.option("--date", default="", help="the day of the measurement, for the stored results")
+@click.option("--json", "wants_json", is_flag=True, help="print the rows as JSON instead of a table")
+@click.option("--keep/--no-keep", default=True, help="store the rows in benchmarks/results/engine.json")
+def main(date: str, wants_json: bool, keep: bool) -> None:
+    variants = _engine.variants()
+    figures = []
+    for name, window in stored_windows().items():
+        for lanes in variants:
+            figures += [measure_full(name, window, lanes), measure_chain(name, window, lanes)]
+    rows = [asdict(figure) for figure in figures]
+    result = {"provenance": {**provenance(date, []), "engine compiler": _engine.COMPILER}, "seed": SEED, "rows": rows}
+    if keep:
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     if wants_json:
-        print(json.dumps({"machine": platform.machine(), "tests": LANES, "figures": [asdict(f) for f in figures]}))
-        return
-    print(f"{LANES} tests per candidate, one chain on one core, seed {SEED}")
-    print(f"{'instructions':>12}  {'mean':>5}  {'lanes':8}  {'mode':10}  {'evaluations/s':>13}")
-    for figure in figures:
-        print(
-            f"{figure.instructions:>12}  {figure.mean:>5}  {figure.lanes:8}  {figure.mode:10}  {figure.per_second:>13,}"
-        )
+        print(json.dumps(result))
+    else:
+        print(f"{LANES} tests per candidate, one chain on one core, seed {SEED}, engine by {_engine.COMPILER}")
+        print(f"{'window':22} {'insns':>5}  {'mean':>5}  {'lanes':8}  {'mode':10}  {'evaluations/s':>13}")
+        for row in figures:
+            mean = "" if row.mean is None else row.mean
+            print(
+                f"{row.window:22} {row.instructions:>5}  {mean:>5}  {row.lanes:8}  {row.mode:10}  {row.per_second:>13,}"
+            )
+    short = shortfalls(figures, variants[-1])
+    print(*short, sep="\n", file=sys.stderr, end="\n" if short else "")
+    sys.exit(1 if short else 0)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ class WindowSearch:
         self.domain = domain(window, self.symbols)
         self._drawn = self._draw(LANES)
         self._learnt: list[TestCase] = []
+        self.is_complete = True
         self.cases: list[TestCase] = []
         self.session = self._loaded([])
 
@@ -242,10 +243,13 @@ class WindowSearch:
         return self.session.errors(self.translated(candidate)) == 0
 
     def enumerate(self, longest: int, budget: int, keep: int, never_slower: bool) -> list[tuple[Insn, ...]]:
-        """Every replacement of up to `longest` instructions that passes the tests, cheapest first, at most `keep`."""
+        """Replacements of up to `longest` instructions that pass the tests, cheapest first, at most `keep`.
+
+        `is_complete` then says whether the budget (instructions run on 32 tests each) sufficed for the whole space.
+        """
         settings = _engine.EnumerationSettings()
         settings.longest, settings.budget, settings.keep, settings.never_slower = longest, budget, keep, never_slower
-        found, _, _ = self.session.enumerate(self.domain, settings)
+        found, _, self.is_complete = self.session.enumerate(self.domain, settings)
         return self._programs(found)
 
     def chain(self, settings: _engine.ChainSettings) -> list[tuple[Insn, ...]]:

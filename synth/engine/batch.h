@@ -45,16 +45,22 @@ struct Batch {
   std::vector<EventLanes> events;
   std::vector<Row> symbols;
   uint64_t event_error = 0;  // bits by which the addresses and stored values of events differ so far
+  // Of programs with branches: the place that each lane goes on at, the exit by which the original leaves, and what is
+  // wanted behind that.
+  Row resume{};
+  Row exit{};
+  Row demand[register_count];
 };
 
 // How to run one instruction: resolved by the static walk (types.h), so that the lanes decide nothing.
 struct Step {
-  enum class Kind : uint8_t { alu, load, store, shared_load, shared_store, constant, symbol };
+  enum class Kind : uint8_t { alu, load, store, shared_load, shared_store, constant, symbol, branch };
   Insn insn;
   int32_t exact = -1;  // bytes from the region's base to the accessed place, where the walk knows it
   Kind kind = Kind::alu;
   uint8_t region = 0;
   uint8_t event = 0;
+  uint8_t place = 0;  // index in the program, no-ops included
 };
 
 // The inner loops, compiled once per instruction set of the host (lanes.cpp).
@@ -66,8 +72,21 @@ struct Lanes {
   // (one mask byte per byte of a lane's image, null when every byte counts).  Stops counting above `bound`.
   uint64_t (*difference)(const Batch& batch, const uint64_t* register_masks, const uint8_t* const* memory_masks,
                          uint64_t bound);
+  // The same for a program with branches, of `length` instructions with its no-ops: each lane goes its own way, and
+  // batch.resume then holds length + e where it left by exit e other than by falling through.  With `records` the
+  // accesses to shared memory are not compared but become what is expected.
+  bool (*run_region)(const Step* steps, int count, int length, Batch& batch, bool big_endian, bool records);
+  // Like `difference`, with the exit taken, and what is wanted behind it: `stack_masks` has one mask per exit.
+  uint64_t (*region_difference)(const Batch& batch, int length, const bool* is_stack,
+                                const uint8_t* const* stack_masks, uint64_t bound);
   // What an ALU or byte-swap instruction would leave in its destination, in one lane.
   uint64_t (*alu_in_lane)(const Insn& insn, const Batch& batch, int lane, bool big_endian);
+  // For which of up to 64 immediates (a bit each) an ALU instruction of that shape makes `expected` out of `value`, as
+  // far as `mask` goes.
+  uint64_t (*matching)(const Insn& shape, const int64_t* immediates, int count, uint64_t value, uint64_t expected,
+                       uint64_t mask);
+  // A number that differs for different rows, with the odds of 64 bits.
+  uint64_t (*hash)(const Row& row);
 };
 
 const Lanes& best_lanes();

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
+#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -120,6 +122,7 @@ class Chain {
 
   // Drops every instruction that the tests do not miss, then remembers the program if it is better than the original.
   void keep() {
+    if (was_kept(current_)) return;
     std::array<Insn, max_length> program = current_;
     for (int i = size_; i-- > 0;) {
       const Insn dropped = program[static_cast<size_t>(i)];
@@ -133,15 +136,48 @@ class Chain {
     const bool better =
         found.slots != original_slots_ ? found.slots < original_slots_ : found.picoseconds < original_picoseconds_;
     if (!better) return;
-    for (int i = 0; i < size_; ++i) {
-      if (program[static_cast<size_t>(i)].op != Op::nop) found.program.push_back(program[static_cast<size_t>(i)]);
-    }
+    found.program = without_nops(program);
     for (const Found& known : result_.found) {
       if (known.program == found.program) return;
     }
     result_.found.push_back(std::move(found));
     if (result_.found.size() >= 4 * static_cast<size_t>(settings_.keep) + 16)
       keep_cheapest(result_.found, settings_.keep);
+  }
+
+  // Branches count the instructions that are left.
+  std::vector<Insn> without_nops(const std::array<Insn, max_length>& program) const {
+    std::array<int16_t, max_length + 1> moved{};
+    int16_t left = 0;
+    for (int i = 0; i < size_; ++i) {
+      moved[static_cast<size_t>(i)] = left;
+      if (program[static_cast<size_t>(i)].op != Op::nop) ++left;
+    }
+    moved[static_cast<size_t>(size_)] = left;
+    std::vector<Insn> kept;
+    for (int i = 0; i < size_; ++i) {
+      Insn insn = program[static_cast<size_t>(i)];
+      if (insn.op == Op::nop) continue;
+      if (is_branch(insn.op) && insn.off >= 0) insn.off = moved[static_cast<size_t>(insn.off)];
+      kept.push_back(insn);
+    }
+    return kept;
+  }
+
+  // Was the program kept before?  May forget, never err the other way but by a collision of 64 bits.
+  bool was_kept(const std::array<Insn, max_length>& program) {
+    uint64_t key = 0;
+    for (int i = 0; i < size_; ++i) {
+      const Insn& insn = program[static_cast<size_t>(i)];
+      const uint64_t fields = static_cast<uint64_t>(shape_of(insn)) << 32 | static_cast<uint64_t>(insn.dst) << 28 |
+                              static_cast<uint64_t>(insn.src) << 24 | static_cast<uint16_t>(insn.off);
+      key = (key ^ fields) * 0x9e3779b97f4a7c15ULL;
+      key = (key ^ (key >> 29) ^ static_cast<uint64_t>(insn.imm)) * 0xbf58476d1ce4e5b9ULL;
+    }
+    uint64_t& seen = kept_[(key >> 32) % kept_.size()];
+    if (seen == key) return true;
+    seen = key;
+    return false;
   }
 
   Evaluator& evaluator_;
@@ -153,6 +189,7 @@ class Chain {
   std::array<Insn, max_length> current_{};
   std::array<Insn, max_length> candidate_{};
   std::array<uint64_t, shape_count> prices_{};  // in thousandths of the unit of cost
+  std::vector<uint64_t> kept_ = std::vector<uint64_t>(4096);
   uint64_t cost_ = 0;
   uint64_t discoveries_ = 0;
   uint64_t original_slots_ = 0;
@@ -178,6 +215,23 @@ void keep_cheapest(std::vector<Found>& found, size_t count) {
 
 ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings) {
   return Chain(evaluator, domain, settings).run();
+}
+
+std::vector<ChainResult> run_chains(const Problem& problem, const Lanes& lanes, const Domain& domain,
+                                    const std::vector<ChainSettings>& settings, int workers) {
+  std::vector<ChainResult> results(settings.size());
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t at = next++; at < settings.size(); at = next++) {
+      Evaluator evaluator(problem, lanes);
+      if (evaluator.prepare().empty()) results[at] = run_chain(evaluator, domain, settings[at]);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 1; i < workers && i < static_cast<int>(settings.size()); ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  return results;
 }
 
 std::vector<std::vector<Insn>> record_proposals(Evaluator& evaluator, const Domain& domain, uint64_t seed,

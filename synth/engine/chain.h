@@ -47,6 +47,11 @@ struct ChainResult {
 
 ChainResult run_chain(Evaluator& evaluator, const Domain& domain, const ChainSettings& settings);
 
+// The chains one by one in `workers` threads: each on tests of its own copy, so that the results, which come in the
+// order of the settings, do not depend on the number of workers.
+std::vector<ChainResult> run_chains(const Problem& problem, const Lanes& lanes, const Domain& domain,
+                                    const std::vector<ChainSettings>& settings, int workers);
+
 // -log2 of a uniform draw from (0, 1], in 1/256: how much a proposal may cost more than the current program.
 uint64_t draw_allowance(Random& random);
 

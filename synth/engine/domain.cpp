@@ -24,11 +24,16 @@ int64_t draw_immediate(const Domain& domain, Random& random, const Insn& shape) 
 }
 
 bool has_immediate(const Insn& insn) {
-  return insn.op == Op::store_imm || (is_alu(insn.op) && insn.op <= Op::arsh && !insn.from_reg);
+  return insn.op == Op::store_imm || (is_alu(insn.op) && insn.op <= Op::arsh && !insn.from_reg) ||
+         (is_conditional(insn.op) && !insn.from_reg);
 }
 
 void fill(const Domain& domain, Random& random, Insn& insn) {
-  if (is_store(insn.op)) {
+  if (is_branch(insn.op)) {
+    insn.dst = pick(domain.readable, random);
+    if (insn.from_reg) insn.src = pick(domain.readable, random);
+    insn.off = pick(domain.targets, random);
+  } else if (is_store(insn.op)) {
     insn.dst = pick(domain.readable, random);
     if (insn.op == Op::store) insn.src = pick(domain.readable, random);
     insn.off = pick(domain.offsets, random);
@@ -105,6 +110,11 @@ std::vector<Insn> all_instructions(const Domain& domain) {
 }
 
 Insn draw(const Domain& domain, Random& random) {
+  if (!domain.branches.empty() && random.below(12) == 0) {
+    Insn branch = pick(domain.branches, random);
+    fill(domain, random, branch);
+    return branch;
+  }
   const bool memory = !domain.memory.empty() && random.below(3) == 0;
   const bool wide = !memory && !domain.wide.empty() && random.below(16) == 0;
   Insn insn = pick(memory ? domain.memory : wide ? domain.wide : domain.alu, random);
@@ -112,8 +122,34 @@ Insn draw(const Domain& domain, Random& random) {
   return insn;
 }
 
+namespace {
+
+// Another register, operand or condition; the target stays.
+void redraw_branch(const Domain& domain, Random& random, Insn& insn) {
+  if (domain.branches.empty()) return;
+  Insn other = random.below(2) == 0 ? pick(domain.branches, random) : insn;
+  const bool is_same = other.op == insn.op && other.width == insn.width && other.from_reg == insn.from_reg;
+  const bool same_operand = other.from_reg == insn.from_reg;
+  const Insn old = insn;
+  fill(domain, random, other);
+  insn.op = other.op;
+  insn.width = other.width;
+  insn.from_reg = other.from_reg;
+  if (!is_same && same_operand) return;
+  if (is_same && random.below(2) == 0) {
+    insn.dst = other.dst;
+    return;
+  }
+  insn.src = other.from_reg ? other.src : uint8_t{0};
+  insn.imm = other.from_reg ? int64_t{0} : other.imm;
+  insn.dst = old.dst;
+}
+
+}  // namespace
+
 void redraw_operand(const Domain& domain, Random& random, Insn& insn) {
-  if (insn.op == Op::nop) return;
+  if (insn.op == Op::nop || insn.op == Op::ja) return;
+  if (is_branch(insn.op)) return redraw_branch(domain, random, insn);
   Insn other = insn;
   fill(domain, random, other);
   const bool memory = is_load(insn.op) || is_store(insn.op);

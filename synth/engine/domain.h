@@ -16,6 +16,8 @@ struct Domain {
   std::vector<int16_t> offsets;
   std::vector<uint8_t> writable;  // registers that may be written
   std::vector<uint8_t> readable;  // registers that may be read
+  std::vector<Insn> branches;     // shapes of conditional branches
+  std::vector<int16_t> targets;   // where they may lead
 };
 
 // Every instruction of the domain, in a fixed order: shape by shape as the domain lists them.

@@ -128,6 +128,57 @@ uint64_t alu_in_lane(const Insn& insn, const Batch& batch, int lane, bool big_en
   return value;
 }
 
+template <Op op, int width>
+uint64_t matching_width(const int64_t* immediates, int count, uint64_t value, uint64_t expected, uint64_t mask) {
+  constexpr uint64_t cut = low_bits<width>;
+  uint64_t wrong[64];
+  for (int i = 0; i < count; ++i) {
+    const uint64_t got = apply<op, width>(value & cut, static_cast<uint64_t>(immediates[i]) & cut) & cut;
+    wrong[i] = (got ^ expected) & mask;
+  }
+  uint64_t found = 0;
+  for (int i = 0; i < count; ++i) found |= static_cast<uint64_t>(wrong[i] == 0) << i;
+  return found;
+}
+
+template <Op op>
+uint64_t matching_op(int width, const int64_t* immediates, int count, uint64_t value, uint64_t expected,
+                     uint64_t mask) {
+  return width == 64 ? matching_width<op, 64>(immediates, count, value, expected, mask)
+                     : matching_width<op, 32>(immediates, count, value, expected, mask);
+}
+
+uint64_t matching(const Insn& shape, const int64_t* immediates, int count, uint64_t value, uint64_t expected,
+                  uint64_t mask) {
+  switch (shape.op) {
+    case Op::add: return matching_op<Op::add>(shape.width, immediates, count, value, expected, mask);
+    case Op::sub: return matching_op<Op::sub>(shape.width, immediates, count, value, expected, mask);
+    case Op::mul: return matching_op<Op::mul>(shape.width, immediates, count, value, expected, mask);
+    case Op::div: return matching_op<Op::div>(shape.width, immediates, count, value, expected, mask);
+    case Op::sdiv: return matching_op<Op::sdiv>(shape.width, immediates, count, value, expected, mask);
+    case Op::or_: return matching_op<Op::or_>(shape.width, immediates, count, value, expected, mask);
+    case Op::and_: return matching_op<Op::and_>(shape.width, immediates, count, value, expected, mask);
+    case Op::lsh: return matching_op<Op::lsh>(shape.width, immediates, count, value, expected, mask);
+    case Op::rsh: return matching_op<Op::rsh>(shape.width, immediates, count, value, expected, mask);
+    case Op::mod: return matching_op<Op::mod>(shape.width, immediates, count, value, expected, mask);
+    case Op::smod: return matching_op<Op::smod>(shape.width, immediates, count, value, expected, mask);
+    case Op::xor_: return matching_op<Op::xor_>(shape.width, immediates, count, value, expected, mask);
+    case Op::mov: return matching_op<Op::mov>(shape.width, immediates, count, value, expected, mask);
+    case Op::arsh: return matching_op<Op::arsh>(shape.width, immediates, count, value, expected, mask);
+    default: return ~uint64_t{0} >> (64 - count);  // not told apart here
+  }
+}
+
+uint64_t hash(const Row& row) {
+  uint64_t sum = 0;
+  for (int l = 0; l < n; ++l) {
+    const uint64_t mixed = (row.lane[l] ^ (row.lane[l] >> 32)) * (0x9e3779b97f4a7c15ULL + 2 * static_cast<uint64_t>(l));
+    sum += mixed ^ (mixed >> 29);
+  }
+  sum *= 0xbf58476d1ce4e5b9ULL;
+  return sum ^ (sum >> 31);
+}
+
 template <int bytes>
 uint64_t read(const uint8_t* at, bool big_endian) {
   uint64_t value = 0;
@@ -318,6 +369,192 @@ bool run(const Step* steps, int count, Batch& batch, bool big_endian) {
         for (uint64_t& lane : batch.reg[step.insn.dst].lane) lane = static_cast<uint64_t>(step.insn.imm);
         break;
       case Step::Kind::symbol: batch.reg[step.insn.dst] = batch.symbols[static_cast<size_t>(step.insn.imm)]; break;
+      case Step::Kind::branch: return false;  // belongs to run_region
+    }
+  }
+  return true;
+}
+
+// ---- programs with branches ----
+
+template <Op op, int width>
+bool holds(uint64_t a, uint64_t b) {
+  const int64_t signed_a = sign_extended<width>(a);
+  const int64_t signed_b = sign_extended<width>(b);
+  if constexpr (op == Op::jeq) return a == b;
+  if constexpr (op == Op::jne) return a != b;
+  if constexpr (op == Op::jset) return (a & b) != 0;
+  if constexpr (op == Op::jgt) return a > b;
+  if constexpr (op == Op::jge) return a >= b;
+  if constexpr (op == Op::jlt) return a < b;
+  if constexpr (op == Op::jle) return a <= b;
+  if constexpr (op == Op::jsgt) return signed_a > signed_b;
+  if constexpr (op == Op::jsge) return signed_a >= signed_b;
+  if constexpr (op == Op::jslt) return signed_a < signed_b;
+  if constexpr (op == Op::jsle) return signed_a <= signed_b;
+  return true;
+}
+
+template <Op op, int width>
+void taken_width(const uint64_t* a, const uint64_t* b, uint64_t* taken) {
+  constexpr uint64_t cut = low_bits<width>;
+  for (int l = 0; l < n; ++l) taken[l] = 0 - static_cast<uint64_t>(holds<op, width>(a[l] & cut, b[l] & cut));
+}
+
+template <Op op>
+void taken_op(int width, const uint64_t* a, const uint64_t* b, uint64_t* taken) {
+  if (width == 64) {
+    taken_width<op, 64>(a, b, taken);
+  } else {
+    taken_width<op, 32>(a, b, taken);
+  }
+}
+
+// All ones in the lanes whose condition holds.
+void find_taken(const Insn& insn, const Batch& batch, uint64_t* taken) {
+  Row number;
+  const uint64_t* a = batch.reg[insn.dst].lane;
+  const uint64_t* b = batch.reg[insn.src].lane;
+  if (!insn.from_reg) {
+    for (uint64_t& lane : number.lane) lane = static_cast<uint64_t>(insn.imm);
+    b = number.lane;
+  }
+  switch (insn.op) {
+    case Op::jeq: return taken_op<Op::jeq>(insn.width, a, b, taken);
+    case Op::jne: return taken_op<Op::jne>(insn.width, a, b, taken);
+    case Op::jset: return taken_op<Op::jset>(insn.width, a, b, taken);
+    case Op::jgt: return taken_op<Op::jgt>(insn.width, a, b, taken);
+    case Op::jge: return taken_op<Op::jge>(insn.width, a, b, taken);
+    case Op::jlt: return taken_op<Op::jlt>(insn.width, a, b, taken);
+    case Op::jle: return taken_op<Op::jle>(insn.width, a, b, taken);
+    case Op::jsgt: return taken_op<Op::jsgt>(insn.width, a, b, taken);
+    case Op::jsge: return taken_op<Op::jsge>(insn.width, a, b, taken);
+    case Op::jslt: return taken_op<Op::jslt>(insn.width, a, b, taken);
+    case Op::jsle: return taken_op<Op::jsle>(insn.width, a, b, taken);
+    default:
+      for (int l = 0; l < n; ++l) taken[l] = ~uint64_t{0};
+  }
+}
+
+void blend(uint64_t* old, const uint64_t* fresh, const uint64_t* active) {
+  for (int l = 0; l < n; ++l) old[l] = (fresh[l] & active[l]) | (old[l] & ~active[l]);
+}
+
+// Places of the active lanes; the others share the place of the first of these.  False when an active one lies outside.
+bool resolve_active(const RegionLanes& region, const Row& address, const Insn& insn, const uint64_t* active,
+                    PerLane& places) {
+  uint64_t bad = 0;
+  uint64_t shared = 0;
+  const uint64_t displacement = static_cast<uint64_t>(static_cast<int64_t>(insn.off));
+  const uint64_t bytes = insn.width / 8U;
+  for (int l = n; l-- > 0;) {
+    const uint64_t at = address.lane[l] + displacement - region.base.lane[l];
+    const bool is_out = at > region.limit.lane[l] || at + bytes > region.limit.lane[l];
+    bad |= active[l] & static_cast<uint64_t>(is_out);
+    if (active[l] != 0) shared = at;
+    places.at[l] = at;
+  }
+  if (bad != 0) return false;
+  for (int l = 0; l < n; ++l) places.at[l] = active[l] != 0 ? places.at[l] : shared;
+  return true;
+}
+
+bool access_active(const Step& step, Batch& batch, const uint64_t* active, bool big_endian) {
+  RegionLanes& region = batch.regions[step.region];
+  const Insn& insn = step.insn;
+  const bool is_read = step.kind == Step::Kind::load;
+  PerLane places;
+  if (!resolve_active(region, batch.reg[is_read ? insn.src : insn.dst], insn, active, places)) return false;
+  Row there;
+  if (is_read) {
+    load_width(region, places, insn, there.lane, big_endian);
+    blend(batch.reg[insn.dst].lane, there.lane, active);
+    return true;
+  }
+  Insn plain = insn;
+  plain.op = Op::load;
+  load_width(region, places, plain, there.lane, big_endian);
+  Row room;
+  blend(there.lane, stored_values(insn, batch, room), active);
+  store_width(region, places, insn, there.lane, big_endian);
+  // A lane that is not active shares its place with another one's, which is none that it writes.
+  return true;
+}
+
+void shared_active(const Step& step, Batch& batch, const uint64_t* active, bool records) {
+  EventLanes& event = batch.events[step.event];
+  const Insn& insn = step.insn;
+  const bool is_read = step.kind == Step::Kind::shared_load;
+  const Row& base = batch.reg[is_read ? insn.src : insn.dst];
+  Row address;
+  for (int l = 0; l < n; ++l) address.lane[l] = base.lane[l] + static_cast<uint64_t>(static_cast<int64_t>(insn.off));
+  Row room;
+  const uint64_t* values = is_read ? event.value.lane : stored_values(insn, batch, room);
+  if (records) {
+    blend(event.address.lane, address.lane, active);
+    if (!is_read) blend(event.value.lane, values, active);
+  } else {
+    const uint64_t mask = ~uint64_t{0} >> (64 - insn.width);
+    for (int l = 0; l < n; ++l) {
+      const uint64_t wrong = (address.lane[l] ^ event.address.lane[l]) & active[l];
+      const uint64_t other = is_read ? 0 : (values[l] ^ event.value.lane[l]) & active[l] & mask;
+      batch.event_error += static_cast<uint64_t>(__builtin_popcountll(wrong) + __builtin_popcountll(other));
+    }
+  }
+  if (is_read) blend(batch.reg[insn.dst].lane, event.value.lane, active);
+}
+
+void branch_active(const Insn& insn, int length, Batch& batch, const uint64_t* active) {
+  uint64_t taken[n];
+  find_taken(insn, batch, taken);
+  const uint64_t target = static_cast<uint64_t>(insn.off >= 0 ? insn.off : length - insn.off);
+  for (int l = 0; l < n; ++l) {
+    const uint64_t goes = taken[l] & active[l];
+    batch.resume.lane[l] = (target & goes) | (batch.resume.lane[l] & ~goes);
+  }
+}
+
+bool run_region(const Step* steps, int count, int length, Batch& batch, bool big_endian, bool records) {
+  uint64_t active[n];
+  bool is_split = false;
+  for (int l = 0; l < n; ++l) {
+    active[l] = ~uint64_t{0};
+    batch.resume.lane[l] = 0;
+  }
+  for (int i = 0; i < count; ++i) {
+    const Step& step = steps[i];
+    if (is_split) {
+      uint64_t any = 0;
+      for (int l = 0; l < n; ++l) {
+        active[l] = 0 - static_cast<uint64_t>(batch.resume.lane[l] <= step.place);
+        any |= active[l];
+      }
+      if (any == 0) continue;
+    }
+    Row fresh;
+    switch (step.kind) {
+      case Step::Kind::alu:
+        fresh = batch.reg[step.insn.dst];
+        run_alu<n>(step.insn, fresh.lane, batch.reg[step.insn.src].lane, big_endian);
+        blend(batch.reg[step.insn.dst].lane, fresh.lane, active);
+        break;
+      case Step::Kind::load:
+      case Step::Kind::store:
+        if (!access_active(step, batch, active, big_endian)) return false;
+        break;
+      case Step::Kind::shared_load:
+      case Step::Kind::shared_store: shared_active(step, batch, active, records); break;
+      case Step::Kind::constant:
+        for (uint64_t& lane : fresh.lane) lane = static_cast<uint64_t>(step.insn.imm);
+        blend(batch.reg[step.insn.dst].lane, fresh.lane, active);
+        break;
+      case Step::Kind::symbol:
+        blend(batch.reg[step.insn.dst].lane, batch.symbols[static_cast<size_t>(step.insn.imm)].lane, active);
+        break;
+      case Step::Kind::branch:
+        branch_active(step.insn, length, batch, active);
+        is_split = true;
+        break;
     }
   }
   return true;
@@ -361,12 +598,49 @@ uint64_t difference(const Batch& batch, const uint64_t* register_masks, const ui
   return bits;
 }
 
+// Leaving by the wrong exit weighs as much as half a register.
+constexpr uint64_t wrong_exit = 32;
+
+uint64_t region_difference(const Batch& batch, int length, const bool* is_stack, const uint8_t* const* stack_masks,
+                           uint64_t bound) {
+  uint64_t bits = batch.event_error;
+  const uint64_t end = static_cast<uint64_t>(length);
+  for (int l = 0; l < n; ++l) {
+    const uint64_t left = batch.resume.lane[l] > end ? batch.resume.lane[l] - end : 0;
+    bits += left == batch.exit.lane[l] ? 0 : wrong_exit;
+  }
+  for (int r = 0; r < register_count && bits <= bound; ++r) {
+    uint64_t any = 0;
+    for (int l = 0; l < n; ++l)
+      any |= (batch.reg[r].lane[l] ^ batch.expected[r].lane[l]) & batch.demand[r].lane[l];
+    if (any == 0) continue;
+    for (int l = 0; l < n; ++l) {
+      const uint64_t wrong = (batch.reg[r].lane[l] ^ batch.expected[r].lane[l]) & batch.demand[r].lane[l];
+      bits += static_cast<uint64_t>(__builtin_popcountll(wrong));
+    }
+  }
+  for (size_t r = 0; r < batch.regions.size() && bits <= bound; ++r) {
+    const RegionLanes& region = batch.regions[r];
+    const uint32_t begin = region.dirty_begin < region.expected_begin ? region.dirty_begin : region.expected_begin;
+    const uint32_t stop = region.dirty_end > region.expected_end ? region.dirty_end : region.expected_end;
+    for (uint32_t at = begin & ~7U; at < stop; at += 8) {
+      for (size_t l = 0; l < n; ++l) {
+        const size_t place = l * region.stride + at;
+        const uint64_t wanted = is_stack[r] ? word_at(stack_masks[batch.exit.lane[l]] + at) : ~uint64_t{0};
+        const uint64_t wrong = (word_at(region.image.data() + place) ^ word_at(region.expected.data() + place)) & wanted;
+        bits += static_cast<uint64_t>(__builtin_popcountll(wrong));
+      }
+    }
+  }
+  return bits;
+}
+
 #define K2_TEXT_OF(name) #name
 #define K2_TEXT(name) K2_TEXT_OF(name)
 
 }  // namespace
 
 extern const Lanes lanes;
-const Lanes lanes = {K2_TEXT(K2_VARIANT), run, difference, alu_in_lane};
+const Lanes lanes = {K2_TEXT(K2_VARIANT), run, difference, run_region, region_difference, alu_in_lane, matching, hash};
 
 }  // namespace k2::K2_VARIANT

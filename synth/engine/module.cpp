@@ -145,8 +145,24 @@ class Session {
     problem_.big_endian = big_endian;
   }
 
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
   void set_costs(const std::vector<std::pair<InsnTuple, uint32_t>>& costs) {
     for (const auto& [insn, picoseconds] : costs) problem_.picoseconds[k2::shape_of(insn_of(insn))] = picoseconds;
+  }
+
+  // Exits 1, 2, ... of a program with branches: which register bits and stack bytes are wanted behind each.
+  void set_exits(const std::vector<std::pair<std::vector<uint64_t>, nb::bytes>>& exits) {
+    require(exits.size() < k2::max_exits, "too many exits");
+    problem_.has_branches = true;
+    for (const auto& [registers, stack] : exits) {
+      require(registers.size() == k2::register_count && stack.size() == k2::stack_bytes, "an exit's demand is whole");
+      k2::Wanted wanted;
+      std::memcpy(wanted.registers.data(), registers.data(), sizeof wanted.registers);
+      std::memcpy(wanted.stack.data(), stack.c_str(), k2::stack_bytes);
+      problem_.exits.push_back(wanted);
+    }
   }
 
   // Registers and regions of all tests; the number of tests is a multiple of 32.  Returns why the original cannot be
@@ -164,6 +180,9 @@ class Session {
     problem_.batches.assign(tests / lane_count, Batch{});
     for (size_t b = 0; b < problem_.batches.size(); ++b) fill(problem_.batches[b], b, registers, regions);
     evaluators_.clear();
+    if (!problem_.has_branches) {
+      for (const Insn& insn : problem_.original) require(!k2::is_branch(insn.op), "a branch, and no exits are known");
+    }
     evaluators_.emplace_back(problem_, variant(lanes));
     return evaluators_[0].prepare();
   }
@@ -172,6 +191,9 @@ class Session {
   nb::object errors(const std::vector<InsnTuple>& candidate) {
     const std::vector<Insn> insns = insns_of(candidate);
     check_symbols(insns, names_);
+    for (const Insn& insn : insns) {
+      if (!problem_.has_branches) require(!k2::is_branch(insn.op), "a branch, and no exits are known");
+    }
     const uint64_t bits = evaluator().errors(insns.data(), static_cast<int>(insns.size()));
     return bits == k2::unsafe ? nb::int_(-1) : nb::int_(bits);
   }
@@ -227,6 +249,20 @@ class Session {
       result = k2::run_chain(evaluator, domain, settings);
     }
     return {tuples_of(result.found), result.evaluations, result.accepted};
+  }
+
+  // What each of several chains found, in the order of their settings, whatever the number of workers.
+  std::vector<std::vector<FoundTuple>> chains(const k2::Domain& domain,
+                                              const std::vector<k2::ChainSettings>& settings, int workers) {
+    std::vector<k2::ChainResult> results;
+    const k2::Lanes& lanes = evaluator().lanes();
+    {
+      nb::gil_scoped_release released;
+      results = k2::run_chains(problem_, lanes, domain, settings, workers);
+    }
+    std::vector<std::vector<FoundTuple>> found;
+    for (const k2::ChainResult& result : results) found.push_back(tuples_of(result.found));
+    return found;
   }
 
   // Keeps proposals of a chain for `evaluate_recorded`; returns how many instructions they have in all.
@@ -319,13 +355,20 @@ k2::Domain domain_of(const std::vector<InsnTuple>& alu, const std::vector<InsnTu
   for (const std::vector<uint8_t>* registers : std::array<const std::vector<uint8_t>*, 2>{&writable, &readable}) {
     for (const uint8_t r : *registers) require(r < k2::register_count, "no such register");
   }
-  return k2::Domain{shapes(alu), shapes(memory), shapes(wide), immediates, offsets, writable, readable};
+  return k2::Domain{shapes(alu), shapes(memory), shapes(wide), immediates, offsets, writable, readable, {}, {}};
 }
 
 }  // namespace
 
 NB_MODULE(_engine, m) {
   m.attr("LANES") = lane_count;
+#ifdef __clang__
+  m.attr("COMPILER") = "clang " __clang_version__;
+#elif defined(__GNUC__)
+  m.attr("COMPILER") = "gcc " __VERSION__;
+#else
+  m.attr("COMPILER") = "unknown";
+#endif
   m.attr("OPERATIONS") = std::vector<std::string>(k2::op_names.begin(), k2::op_names.end());
 
   m.def("variants", [] {
@@ -355,6 +398,16 @@ NB_MODULE(_engine, m) {
               const std::vector<int16_t>& offsets, const std::vector<uint8_t>& writable,
               const std::vector<uint8_t>& readable) {
              new (at) k2::Domain(domain_of(alu, memory, wide, immediates, offsets, writable, readable));
+           })
+      .def("set_branches",
+           [](k2::Domain& domain, const std::vector<InsnTuple>& shapes, const std::vector<int16_t>& targets) {
+             domain.branches.clear();
+             for (const InsnTuple& t : shapes) {
+               domain.branches.push_back(insn_of(t));
+               require(k2::is_conditional(domain.branches.back().op), "no conditional branch");
+             }
+             require(shapes.empty() || !targets.empty(), "branches need a target");
+             domain.targets = targets;
            })
       .def("instructions", [](const k2::Domain& domain) {
         const std::vector<Insn> insns = k2::all_instructions(domain);
@@ -396,12 +449,14 @@ NB_MODULE(_engine, m) {
            nb::arg("events"), nb::arg("symbols"), nb::arg("register_demand"), nb::arg("stack_demand"),
            nb::arg("big_endian"))
       .def("set_costs", &Session::set_costs)
+      .def("set_exits", &Session::set_exits)
       .def("load", &Session::load, nb::arg("registers"), nb::arg("regions"), nb::arg("lanes") = "")
       .def("errors", &Session::errors)
       .def("results", &Session::results)
       .def("event_addresses", &Session::event_addresses)
       .def("enumerate", &Session::enumerate)
       .def("chain", &Session::chain)
+      .def("chains", &Session::chains)
       .def("record_proposals", &Session::record_proposals)
       .def("evaluate_recorded", &Session::evaluate_recorded);
 }

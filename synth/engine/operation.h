@@ -40,12 +40,25 @@ enum class Op : uint8_t {
   store_imm,
   lddw,    // a 64-bit constant in `imm`
   symbol,  // a wide load of an address that the loader fills in: `imm` is the index of its column of test values
+  ja,      // branches: `off` is where to, see Problem
+  jeq,
+  jne,
+  jset,
+  jgt,
+  jge,
+  jlt,
+  jle,
+  jsgt,
+  jsge,
+  jslt,
+  jsle,
 };
 
-inline constexpr std::array<const char*, 28> op_names = {
-    "nop", "add",   "sub",  "mul",         "div",   "sdiv",      "or",     "and",     "lsh",     "rsh",
-    "mod", "smod",  "xor",  "mov",         "arsh",  "neg",       "movsx8", "movsx16", "movsx32", "le",
-    "be",  "bswap", "load", "load_signed", "store", "store_imm", "lddw",   "symbol"};
+inline constexpr std::array<const char*, 40> op_names = {
+    "nop",  "add",   "sub",  "mul",         "div",   "sdiv",      "or",     "and",     "lsh",     "rsh",
+    "mod",  "smod",  "xor",  "mov",         "arsh",  "neg",       "movsx8", "movsx16", "movsx32", "le",
+    "be",   "bswap", "load", "load_signed", "store", "store_imm", "lddw",   "symbol",  "ja",      "jeq",
+    "jne",  "jset",  "jgt",  "jge",         "jlt",   "jle",       "jsgt",   "jsge",    "jslt",    "jsle"};
 
 inline constexpr int register_count = 11;
 inline constexpr int frame_pointer = 10;
@@ -66,6 +79,8 @@ struct Insn {
 inline bool is_alu(Op op) { return op >= Op::add && op <= Op::bswap; }
 inline bool is_load(Op op) { return op == Op::load || op == Op::load_signed; }
 inline bool is_store(Op op) { return op == Op::store || op == Op::store_imm; }
+inline bool is_branch(Op op) { return op >= Op::ja; }
+inline bool is_conditional(Op op) { return op > Op::ja; }
 inline bool is_shift(Op op) { return op == Op::lsh || op == Op::rsh || op == Op::arsh; }
 inline bool is_division(Op op) { return op == Op::div || op == Op::sdiv || op == Op::mod || op == Op::smod; }
 // Does the result not depend on the old value of dst?
@@ -73,10 +88,10 @@ inline bool is_move(Op op) {
   return op == Op::mov || op == Op::movsx8 || op == Op::movsx16 || op == Op::movsx32 || op == Op::lddw ||
          op == Op::symbol || is_load(op);
 }
-inline bool writes_register(Op op) { return op != Op::nop && !is_store(op); }
-inline bool reads_dst(Op op) { return op != Op::nop && !is_move(op); }
+inline bool writes_register(Op op) { return op != Op::nop && !is_store(op) && !is_branch(op); }
+inline bool reads_dst(Op op) { return op != Op::nop && op != Op::ja && !is_move(op); }
 inline bool reads_src(const Insn& insn) {
-  return is_load(insn.op) || insn.op == Op::store || (is_alu(insn.op) && insn.from_reg);
+  return is_load(insn.op) || insn.op == Op::store || ((is_alu(insn.op) || is_branch(insn.op)) && insn.from_reg);
 }
 inline int slots_of(Op op) { return op == Op::nop ? 0 : op == Op::lddw || op == Op::symbol ? 2 : 1; }
 

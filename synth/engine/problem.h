@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,14 @@
 
 namespace k2 {
 
+// What may be seen behind an exit.
+struct Wanted {
+  std::array<uint64_t, register_count> registers{};
+  std::array<uint8_t, stack_bytes> stack{};  // 0xFF: a byte that may be read later
+};
+
+// A program with branches has exits besides its end: exit 0 is the end, and its demand the problem's own.  The `off`
+// of a branch is an index into the program, no-ops included, or -e for exit e.
 struct Problem {
   Frame frame;
   StaticState entry;
@@ -18,6 +27,8 @@ struct Problem {
   std::array<uint8_t, stack_bytes> stack_demand{};  // 0xFF: a byte that may be read later
   std::array<uint32_t, shape_count> picoseconds{};
   bool big_endian = false;
+  std::vector<Wanted> exits;  // behind exits 1, 2, ...
+  bool has_branches = false;
   std::vector<Batch> batches;
 };
 
@@ -51,11 +62,21 @@ class Evaluator {
 
  private:
   std::string record(Batch& batch, const std::vector<Step>& steps);
+  std::string prepare_region();
+  std::string record_region(Batch& batch, const std::vector<Step>& steps);
+  uint64_t region_errors(const Insn* candidate, int count, uint64_t bound);
+  bool leaves_fit(const Arrivals& arrivals) const;
+  const uint8_t* stack_mask(size_t exit) const;
+  bool types_fit(const StaticState& state, const StaticState& was, const uint64_t* registers,
+                 const uint8_t* stack) const;
 
   Problem problem_;
   const Lanes* lanes_;
   StaticState exit_;
   uint64_t runs_ = 0;
+  std::array<Leaving, max_exits> leavings_{};  // of the original
+  std::unique_ptr<Arrivals> arrivals_ = std::make_unique<Arrivals>();
+  bool is_stack_[max_regions] = {};
   std::vector<const uint8_t*> memory_masks_;
 };
 

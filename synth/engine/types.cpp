@@ -19,6 +19,117 @@ int Walk::run(const Insn* insns, int count, StaticState& state, Step* steps) {
   return filled;
 }
 
+namespace {
+
+bool equal(const Type& a, const Type& b) { return a.kind == b.kind && a.exact == b.exact && a.off == b.off; }
+
+Type joined(const Type& a, const Type& b) {
+  if (equal(a, b)) return a;
+  if (a.kind != b.kind) return Type{};
+  return Type{a.kind, false, 0};
+}
+
+void join(StaticState& state, const StaticState& other) {
+  for (size_t r = 0; r < register_count; ++r) state.reg[r] = joined(state.reg[r], other.reg[r]);
+  for (size_t s = 0; s < stack_slots; ++s) {
+    state.initialised[s] &= other.initialised[s];
+    if (equal(state.slot[s], other.slot[s])) continue;
+    // Bytes of an address on one side only: no later load may see them.
+    state.slot[s] = number;
+    state.initialised[s] = 0;
+  }
+}
+
+bool is_pending(const Arrivals& arrivals, int place) {
+  return (arrivals.pending[place / 64] >> (place % 64) & 1U) != 0;
+}
+
+}  // namespace
+
+int Walk::run_region(const Insn* insns, int count, int exits, const StaticState& entry, Step* steps,
+                     Arrivals& arrivals) {
+  arrivals.pending[0] = arrivals.pending[1] = 0;
+  for (Leaving& leaving : arrivals.exits) leaving.reached = false;
+  StaticState state = entry;
+  bool is_live = true;
+  int filled = 0;
+  for (int i = 0; i <= count; ++i) {
+    if (is_pending(arrivals, i)) {
+      const StaticState& other = arrivals.states[static_cast<size_t>(i)];
+      const int events = arrivals.events[static_cast<size_t>(i)];
+      if (is_live && events != events_) return -1;
+      if (is_live) {
+        join(state, other);
+      } else {
+        state = other;
+        events_ = events;
+      }
+      is_live = true;
+    }
+    if (i == count) break;
+    const Insn& insn = insns[i];
+    if (insn.op == Op::nop || !is_live) continue;
+    Step& step = steps[filled];
+    step.place = static_cast<uint8_t>(i);
+    if (is_branch(insn.op)) {
+      step.insn = insn;
+      step.kind = Step::Kind::branch;
+      if (!branch(insn, i, count, exits, state, arrivals)) return -1;
+      is_live = insn.op != Op::ja;
+    } else if (!this->step(insn, state, step)) {
+      return -1;
+    }
+    ++filled;
+  }
+  Leaving& end = arrivals.exits[0];
+  end.reached = is_live;
+  if (is_live) end.state = state;
+  end.events = events_;
+  return filled;
+}
+
+bool Walk::branch(const Insn& insn, int place, int count, int exits, const StaticState& state,
+                  Arrivals& arrivals) const {
+  if (is_conditional(insn.op) && !may_compare(insn, state)) return false;
+  if (insn.off >= 0) return insn.off > place && insn.off <= count && arrive(state, insn.off, arrivals);
+  if (-insn.off >= exits) return false;
+  Leaving& leaving = arrivals.exits[static_cast<size_t>(-insn.off)];
+  if (leaving.reached && leaving.events != events_) return false;
+  if (leaving.reached) {
+    join(leaving.state, state);
+  } else {
+    leaving.state = state;
+  }
+  leaving.reached = true;
+  leaving.events = events_;
+  return true;
+}
+
+bool Walk::arrive(const StaticState& state, int place, Arrivals& arrivals) const {
+  const auto at = static_cast<size_t>(place);
+  if (is_pending(arrivals, place)) {
+    if (arrivals.events[at] != events_) return false;
+    join(arrivals.states[at], state);
+    return true;
+  }
+  arrivals.pending[place / 64] |= uint64_t{1} << (place % 64);
+  arrivals.states[at] = state;
+  arrivals.events[at] = events_;
+  return true;
+}
+
+// Numbers with numbers; of pointers, the packet's with each other.
+bool Walk::may_compare(const Insn& insn, const StaticState& state) const {
+  const Type& dst = state.reg[insn.dst];
+  if (dst.kind == Type::uninit) return false;
+  if (!insn.from_reg) return dst.is_scalar();
+  const Type& src = state.reg[insn.src];
+  if (src.kind == Type::uninit) return false;
+  if (dst.is_scalar() && src.is_scalar()) return true;
+  return insn.width == 64 && dst.is_pointer() && src.is_pointer() && frame_.regions[dst.kind].subtractable &&
+         frame_.regions[src.kind].subtractable;
+}
+
 bool Walk::step(const Insn& insn, StaticState& state, Step& step) {
   step.insn = insn;
   if (is_load(insn.op)) return load(insn, state, step);

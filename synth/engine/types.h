@@ -5,6 +5,7 @@
 // access to its region.  It is a filter, not a judge: the door asks the real checker.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "batch.h"
@@ -59,18 +60,41 @@ struct Frame {
   std::vector<Event> events;
 };
 
+// How a program with branches leaves: at exit 0 by falling through, at exit e by branches with `off` -e.
+struct Leaving {
+  bool reached = false;
+  int events = 0;  // accesses to shared memory before
+  StaticState state;
+};
+
+inline constexpr int max_exits = 8;
+
+// What was found at the places of a program with branches; to be kept from one walk to the next, for it is large.
+struct Arrivals {
+  uint64_t pending[2] = {0, 0};  // places, as bits, that some branch leads to
+  std::array<int, max_length + 1> events{};
+  std::array<StaticState, max_length + 1> states{};
+  std::array<Leaving, max_exits> exits{};
+};
+
 class Walk {
  public:
   explicit Walk(const Frame& frame) : frame_(frame) {}
   // Walks `count` instructions (no-ops are skipped) from `state`, which becomes the state behind them.  Fills `steps`
   // and returns their number, or -1 when the candidate is refused.
   int run(const Insn* insns, int count, StaticState& state, Step* steps);
+  // The same for a program that may branch forwards, to places of its own (indices, `count` is its end) and to `exits`
+  // exits.  What nothing leads to is left out of the steps.  At a join what is known is what both sides know.
+  int run_region(const Insn* insns, int count, int exits, const StaticState& entry, Step* steps, Arrivals& arrivals);
   bool step(const Insn& insn, StaticState& state, Step& step);
   // How many accesses to shared memory there were so far; `resume` goes back to an earlier number.
   int events() const { return events_; }
   void resume(int events) { events_ = events; }
 
  private:
+  bool branch(const Insn& insn, int place, int count, int exits, const StaticState& state, Arrivals& arrivals) const;
+  bool arrive(const StaticState& state, int place, Arrivals& arrivals) const;
+  bool may_compare(const Insn& insn, const StaticState& state) const;
   bool alu(const Insn& insn, StaticState& state) const;
   bool add_sub(const Insn& insn, StaticState& state) const;
   bool load(const Insn& insn, StaticState& state, Step& step);
