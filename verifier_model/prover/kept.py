@@ -123,13 +123,16 @@ def _give_old(run: Run, insn: Insn, old: Term) -> None:
 def legacy_load(run: Run, insn: Insn) -> None:
     """A packet load that ends the program where the packet ends: all that outlives the program must be equal there.
 
-    It takes the skb from r6, gives r0, and leaves r1 to r5 as a call does (kernel/bpf/verifier.c, check_ld_abs).
+    It takes the skb from r6, gives r0, and leaves r1 to r5 as a call does (kernel/bpf/verifier.c, check_ld_abs).  The
+    register of an indirect load and its number are added before anybody sees them (net/core/filter.c, bpf_gen_ld_abs).
     """
-    used = [_SKB_REGISTER, *([insn.src] if "src" in insn.row.uses else [])]
-    operands = tuple(ev.Operand(f"r{number}", run.registers[number].term) for number in used)
+    operands = [ev.Operand(f"r{_SKB_REGISTER}", run.registers[_SKB_REGISTER].term)]
+    is_indirect = "src" in insn.row.uses
+    if is_indirect:
+        operands.append(ev.Operand("offset", run.terms.offset(run.registers[insn.src].term, insn.imm)))
     scopes = ev.EVERYTHING if run.obligation.function.is_subprogram else (ev.Scope(ev.PACKET),)
-    shape = ("legacy load", insn.row.name, insn.imm)
-    number = run.event(shape, f"{insn.row.name} of the packet", operands, scopes)
+    shape = ("legacy load", insn.row.name, None if is_indirect else insn.imm)
+    number = run.event(shape, f"{insn.row.name} of the packet", tuple(operands), scopes)
     value = run.terms.zext(WORD, run.terms.var(("shared", number), insn.row.width))
     run.registers[0] = Value(value, SCALAR_FACT)
     for reg in range(1, _SKB_REGISTER):
