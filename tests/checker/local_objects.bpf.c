@@ -21,6 +21,7 @@ struct bpf_refcount {
 } __attribute__((aligned(4)));
 struct task_struct {
 	int pid;
+	char comm[16];
 } __attribute__((preserve_access_index));
 
 extern void *bpf_obj_new_impl(__u64 local_type_id, void *meta) __ksym;
@@ -471,5 +472,12 @@ BODY alive(void *ctx, int bad)
 	return 0;
 }
 PAIR_OF("tp_btf/sched_switch", alive, alive)
+
+BODY memory(void *ctx, int bad)
+{
+	struct task_struct *task = (void *)((__u64 *)ctx)[1];
+	return bpf_strncmp(task->comm, bad ? 17 : 16, "x");
+}
+PAIR_OF("tp_btf/sched_switch", memory, memory)
 
 char _license[] SEC("license") = "GPL";
