@@ -39,7 +39,8 @@ char _license[] SEC("license") = "LICENSE";
 class Program(NamedTuple):
     """`twin`: what to replace in the text to make the program that the kernel refuses.
 
-    `variable`: a symbol of the kernel's data, which only kernels with CONFIG_KALLSYMS_ALL find.
+    `typed`: only the kernel's own types tell that it may be taken.  `variable`: a symbol of the kernel's data, which
+    only kernels with CONFIG_KALLSYMS_ALL find.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Program(NamedTuple):
     twin: tuple[str, str]
     license: str = "GPL"
     variable: str = ""
+    typed: bool = False
 
 
 TASK = 'SEC("tp_btf/sched_switch") int p(u64 *ctx) { struct task_struct *t = (void *)ctx[1]; '
@@ -55,10 +57,12 @@ REFERENCES = (
     "void bpf_task_release(struct task_struct *p) KSYM; "
 )
 CONNECTIONS = (
-    "struct nf_conn { u64 status; } CORE; struct nf_conn___init { u64 status; }; union nf_inet_addr { u32 ip; }; "
+    "struct nf_conn { u64 status; u32 mark; } CORE; struct nf_conn___init { u64 status; }; "
     "struct bpf_sock_tuple { u32 saddr; u32 daddr; unsigned short sport, dport; u8 rest[24]; }; "
     "struct bpf_ct_opts { s32 netns_id; s32 error; u8 l4proto; u8 dir; u8 reserved[2]; }; "
     "struct nf_conn___init *bpf_xdp_ct_alloc(struct xdp_md *c, struct bpf_sock_tuple *t, u32 tuple__sz, "
+    "struct bpf_ct_opts *opts, u32 opts__sz) KSYM; "
+    "struct nf_conn *bpf_xdp_ct_lookup(struct xdp_md *c, struct bpf_sock_tuple *t, u32 tuple__sz, "
     "struct bpf_ct_opts *opts, u32 opts__sz) KSYM; "
     "struct nf_conn *bpf_ct_insert_entry(struct nf_conn___init *ct) KSYM; "
     "void bpf_ct_set_timeout(struct nf_conn___init *ct, u32 timeout) KSYM; "
@@ -68,6 +72,13 @@ CONNECTIONS = (
 )
 # The source declares one structure for both; the kernel goes by its own declarations.
 DECLARED_ALIKE = CONNECTIONS.replace("struct nf_conn___init { u64 status; };", "").replace("___init", "")
+SOCKETS = (
+    "struct bpf_sock; struct { int (*type)[15]; int (*max_entries)[1]; u32 *key; u64 *value; } "
+    'sockets SEC(".maps"); '
+    "static long (*map_update_elem)(void *, const void *, const void *, u64) = (void *)2; "
+    "static struct bpf_sock *(*sk_lookup_tcp)(void *, void *, u32, u64, u64) = (void *)84; "
+    "static long (*sk_release)(void *) = (void *)86; "
+)
 PAIR = "struct m { u64 a, b; }; __attribute__((noinline)) int g(struct m *m) { if (!m) return 0; return m->a + m->b; } "
 PROGRAMS = (
     Program(
@@ -171,6 +182,63 @@ PROGRAMS = (
         DECLARED_ALIKE + "struct nf_conn *in = bpf_ct_insert_entry(ct); "
         "if (in) bpf_ct_release(in); return 1; }",
         ("bpf_ct_insert_entry(ct);", "ct;"),
+    ),
+    Program(
+        "a connection's mark may be written",
+        CONNECTIONS + "struct nf_conn *in = bpf_ct_insert_entry(ct); if (!in) return 1; in->mark = 7; "
+        "bpf_ct_release(in); return 1; }",
+        ("in->mark = 7", "in->status = 7"),
+        typed=True,
+    ),
+    Program(
+        "no memory of no bytes",
+        CONNECTIONS + "struct nf_conn *in = bpf_ct_insert_entry(ct); if (in) bpf_ct_release(in); "
+        "in = bpf_xdp_ct_lookup(c, 0, 0, &o, 12); if (in) bpf_ct_release(in); return 1; }",
+        ("lookup(c, 0, 0", "lookup(c, 0, 4"),
+        typed=True,
+    ),
+    Program(
+        "a packet behind its projection",
+        "struct bpf_dynptr { u64 opaque[2]; } __attribute__((aligned(8))); "
+        "int bpf_dynptr_from_skb(struct __sk_buff *s, u64 flags, struct bpf_dynptr *p) KSYM; "
+        'SEC("tp_btf/kfree_skb") int p(u64 *ctx) { struct bpf_dynptr d; '
+        "return bpf_dynptr_from_skb((void *)ctx[0], 0, &d) & 1; }",
+        ("(void *)ctx[0], 0", "(void *)current(), 0"),
+    ),
+    Program(
+        "a socket may be put into a map of sockets",
+        SOCKETS + 'SEC("tc") int p(struct __sk_buff *s) { u64 t[5] = {}; u32 key = 0; '
+        "struct bpf_sock *k = sk_lookup_tcp(s, t, 12, -1, 0); if (!k) return 0; map_update_elem(&sockets, &key, k, 0); "
+        "sk_release(k); return 0; }",
+        ("&key, k, 0", "&key, t, 0"),
+    ),
+    Program(
+        "iterators put sockets into maps of sockets",
+        SOCKETS + "struct sock { int nothing; } CORE; "
+        "struct bpf_iter__sockmap { struct bpf_iter_meta *meta; void *map; u32 *key; struct sock *sk; } CORE; "
+        'SEC("iter/sockmap") int p(struct bpf_iter__sockmap *ctx) { struct sock *k = ctx->sk; u32 key = 0; '
+        "if (!k) return 0; map_update_elem(&sockets, &key, k, 0); return 0; }",
+        ("if (!k) return 0;", ""),
+    ),
+    Program(
+        "a tracepoint that may be answered",
+        'SEC("raw_tp.w/x") int p(u64 *ctx) { u32 *told = (void *)ctx[0]; told[1] = 1; return 0; }',
+        ("told[1]", "told[-1]"),
+    ),
+    Program(
+        "the arguments of a tracepoint as a structure",
+        "struct bpf_raw_tracepoint_args { u64 args[0]; }; "
+        "__attribute__((noinline)) int g(struct bpf_raw_tracepoint_args *a) { return a->args[1]; } "
+        'SEC("raw_tp/x") int p(struct bpf_raw_tracepoint_args *a) { return g(a); }',
+        ("return g(a)", "u64 x[2] = {}; return g((void *)x)"),
+    ),
+    Program(
+        "operations made for tests may write their state",
+        "struct bpf_dummy_ops_state { int val; } CORE; "
+        "struct bpf_dummy_ops { int (*test_1)(struct bpf_dummy_ops_state *s); }; "
+        'SEC("struct_ops/p") int p(u64 *ctx) { struct bpf_dummy_ops_state *s = (void *)ctx[0]; if (!s) return 0; '
+        's->val = 1; return 0; } SEC(".struct_ops") struct bpf_dummy_ops ops = {.test_1 = (void *)p};',
+        ("s->val = 1", "*(u32 *)((char *)s + 4) = 1"),
     ),
     Program(
         "kfuncs are for some program types",

@@ -42,7 +42,7 @@ def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release 
     if helper.name in _BY_SETTING:
         return f"program of this type cannot use helper {helper.name}#{helper.id} where the system is locked down"
     for program in _programs(unit, root):
-        if helper.name == "get_func_ip" and not program.section.startswith(_HAS_FUNCTION):
+        if helper.name == "get_func_ip" and not program.section.removeprefix("?").startswith(_HAS_FUNCTION):
             return f"func {helper.name}#{helper.id} not supported for program type {program.program_type}"
         if helper.id not in _given(program, release):
             return f"program of this type cannot use helper {helper.name}#{helper.id}"

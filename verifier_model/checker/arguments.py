@@ -7,13 +7,16 @@ from typing import Final
 
 from verifier_model.checker.access import access_problem, bounds_problem, owned_problem, stack_read_problem, type_name
 from verifier_model.checker.environment import Environment
-from verifier_model.checker.kernel_objects import BUFFER, is_assumed, is_at
+from verifier_model.checker.kernel_objects import BUFFER, is_assumed, is_at, object_problem
 from verifier_model.checker.kernel_objects import buffer_problem as iterated_problem
+from verifier_model.checker.memory import frame_stack
 from verifier_model.contracts.calls import map_of
+from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.helpers import ArgumentKind, Helper
-from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, takes_helper
+from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, SOCKET_MAPS, takes_helper
+from verifier_model.contracts.programs import section_head
 from verifier_model.domains.registers import Region, Register, Trust
-from verifier_model.domains.state import STACK_BYTES, State
+from verifier_model.domains.state import SLOT_SIZE, STACK_BYTES, State
 
 LARGEST_SIZE: Final = 1 << 29  # BPF_MAX_VAR_SIZ
 _MEMORY: Final = frozenset(
@@ -51,6 +54,7 @@ WRITES_PACKET: Final = frozenset({"sched_cls", "sched_act", "xdp", "lwt_xmit", "
 _TAKES_STRUCTURES: Final = frozenset(
     {
         "get_socket_cookie",
+        "map_update_elem",
         "getsockopt",
         "setsockopt",
         "sk_ancestor_cgroup_id",
@@ -153,6 +157,8 @@ def is_null(register: Register) -> bool:
 
 
 def _context(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
+    if helper.name == "get_socket_cookie" and env.root.program_type == "tracing":
+        return _socket(env, state, helper, reg)
     return context_problem(state.regs[reg], reg)
 
 
@@ -171,11 +177,17 @@ def _map(env: Environment, state: State, helper: Helper, reg: int) -> str | None
     definition = map_of(register, env.unit)
     if definition is None:
         return f"R{reg} is a map that is not known"
-    if not takes_helper(definition.type, helper.name, env.root.program_type):
+    if not takes_helper(definition.type, helper.name, _writer(env)):
         return f"cannot pass map_type {definition.type} into func bpf_{helper.name}"
     if definition.flags & READ_ONLY_FOR_PROGRAMS and helper.writes_map:
         return "write into map forbidden"
     return None
+
+
+def _writer(env: Environment) -> str | None:
+    """The program's type, where iterators count as one of their own."""
+    is_iterator = env.root.program_type == "tracing" and section_head(env.root.section).startswith("iter")
+    return "tracing_iter" if is_iterator else env.root.program_type
 
 
 def _map_memory(is_key: bool, is_output: bool = False) -> ArgumentRule:
@@ -184,6 +196,8 @@ def _map_memory(is_key: bool, is_output: bool = False) -> ArgumentRule:
         definition = map_of(state.regs[map_reg], env.unit) if map_reg is not None else None
         if definition is None:
             return "the map is not known"
+        if not is_key and helper.name == "map_update_elem" and definition.type in SOCKET_MAPS:
+            return _socket(env, state, helper, reg)
         size = definition.key_size if is_key else definition.value_size
         if size == 0:
             return f"R{reg}: the size of map {definition.name}'s {'keys' if is_key else 'values'} is not known"
@@ -206,10 +220,22 @@ def _sized(is_store: bool, is_output: bool) -> ArgumentRule:
             misaligned = _alignment_problem(state.regs[reg], argument.size)
             if misaligned is not None:
                 return misaligned
+        if is_exact and size and not is_store and _is_trusted(env, state, state.regs[reg]):
+            return object_problem(env, reg, state.regs[reg], 0, size, False)
         takes_packet = helper.name in _PACKET_HELPERS
         return buffer_problem(env, state, reg, size, is_store, is_output and is_exact, takes_packet)
 
     return rule
+
+
+def _is_trusted(env: Environment, state: State, register: Register) -> bool:
+    """Is it an object of the kernel's that helpers may read like memory (PTR_TO_BTF_ID | PTR_TRUSTED, since 6.6)?"""
+    kind, release = register.object, None if env.knows is None else env.knows.release
+    if register.region is not Region.OBJECT or kind is None or register.nullable or not kind.name:
+        return False
+    is_free = not register.owner and register.id not in state.references
+    is_structure = kind.trust is Trust.TRUSTED and kind.type_id != 0 and kind.name not in VIEWS
+    return is_free and is_structure and env.unit.kernel_types is not None and (release or (0, 0, 0)) >= (6, 6, 0)
 
 
 def _alignment_problem(pointer: Register, size: int) -> str | None:
@@ -239,6 +265,7 @@ def buffer_problem(
         if low < -STACK_BYTES or low >= 0 or high > 0:
             return f"invalid indirect access to stack R{reg} off={low} size={size}"
         if is_output and pointer.value.constant is not None:
+            env.touched.append((pointer.frame, low, high, False))
             return owned_problem(state, pointer, low, high)
         return _initialised(env, state, pointer, low, high)
     if pointer.region is Region.MEMORY:
@@ -249,8 +276,12 @@ def buffer_problem(
 
 
 def _initialised(env: Environment, state: State, pointer: Register, low: int, high: int) -> str | None:
-    if env.knows is not None and env.knows.uninitialised_stack:
+    stack = frame_stack(state, pointer.frame)
+    knows = env.knows
+    is_allocated = stack is not None and low & -SLOT_SIZE >= min(stack, default=0)
+    if knows is not None and knows.uninitialised_stack and (knows.unallocated_stack or is_allocated):
         # Then a helper may also be handed what was never written, and pointers (allow_ptr_leaks).
+        env.touched.append((pointer.frame, low, high, True))
         return owned_problem(state, pointer, low, high)
     # A helper may be handed a spilled number but no spilled pointer, hence the one-byte reads.
     problem = stack_read_problem(env, state, pointer, low, high, 1)

@@ -39,7 +39,7 @@ BEYOND_END: Final = -2
 _NEVER_NULL: Final = frozenset({Region.MAP_VALUE, Region.MAP, Region.MEMORY, Region.OBJECT, Region.STACK, Region.CTX})
 _KNOWN_NOT_NULL: Final = frozenset({Region.MAP_VALUE})
 _TRUSTED_NOT_NULL: Final = (6, 6, 0)
-_NO_STRUCTURES: Final = frozenset({"(buffer)", "bpf_dynptr"})
+_NO_STRUCTURES: Final = frozenset({"(buffer)", "(writable)", "bpf_dynptr"})
 _KNOWN_SOCKETS: Final = frozenset({"bpf_sock", "bpf_sock_common", "bpf_tcp_sock"})
 
 

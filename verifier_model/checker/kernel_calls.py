@@ -63,6 +63,7 @@ _TRUSTED: Final = frozenset({Trust.TRUSTED})
 _RCU: Final = frozenset({Trust.TRUSTED, Trust.RCU})
 _ANY_TRUST: Final = frozenset({Trust.TRUSTED, Trust.RCU, Trust.PLAIN})
 _INIT: Final = "___init"  # a type that must not be taken for the one without (btf_type_ids_nocast_alias)
+_PROJECTIONS: Final = {"sk_buff": "__sk_buff", "xdp_buff": "xdp_md"}
 _SECTIONS: Final[Mapping[str, tuple[str, bool]]] = {
     "bpf_rcu_read_lock": (RCU, True),
     "bpf_rcu_read_unlock": (RCU, False),
@@ -148,10 +149,7 @@ def _size(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument,
     register = state.regs[reg]
     if not register.is_scalar:
         return f"R{reg} is not a scalar"
-    problem = size_bounds_problem(register, reg)
-    if problem is None and register.value.umin == 0:
-        return f"R{reg} invalid zero-sized read"
-    return problem
+    return size_bounds_problem(register, reg)
 
 
 def _context(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
@@ -184,6 +182,8 @@ def _object_problem(env: Environment, state: State, kfunc: Kfunc, argument: Kfun
         return f"R{reg} must be {'a rcu pointer' if wanted is _RCU else 'referenced or trusted'}"
     if is_assumed(register):
         return None
+    if argument.name == _PROJECTIONS.get(kind.name) and not register.off:
+        return None  # the function casts the context's view to what is behind it (btf_is_projection_of)
     is_exact = "release" in kfunc.flags or kind.name.endswith(_INIT) or argument.name.endswith(_INIT)
     if (kind.name == argument.name and not register.off) or (not is_exact and is_at(env, register, argument.name)):
         return None
@@ -196,6 +196,8 @@ def _memory(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgumen
 
 def _sized(env: Environment, state: State, kfunc: Kfunc, argument: KfuncArgument, reg: int) -> str | None:
     size = state.regs[reg + 1]
+    if is_null(state.regs[reg]) and size.is_scalar and size.value.constant == 0:
+        return f"R{reg} may not be NULL" if kfunc.wants_trust or "rcu" in kfunc.flags else None
     if not size.is_scalar or not 0 < size.value.umax < LARGEST_SIZE:
         return f"R{reg} unbounded memory access, use 'var &= const' or 'if (var < const)'"
     return buffer_problem(env, state, reg, size.value.umax, is_store=True, is_output=False)

@@ -20,7 +20,7 @@ from verifier_model.contracts.contexts import VIEWS, field_of
 from verifier_model.contracts.kernel_types import Step, holds_at, pointer_behind, walk
 from verifier_model.contracts.local_types import local_fields
 from verifier_model.contracts.map_fields import overlapping
-from verifier_model.contracts.operations import OWNERS, may_write
+from verifier_model.contracts.operations import OWNERS, may_write, may_write_connection
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
@@ -95,6 +95,7 @@ _SOCKETS: Final = frozenset(
         "unix_sock",
     }
 )
+WRITABLE: Final = "(writable)"  # what a tracepoint lets programs write, of a size that is asked when they are attached
 BUFFER: Final = "(buffer)"  # the memory of a map's element that an iterator shows
 
 
@@ -129,7 +130,7 @@ def is_assumed(register: Register) -> bool:
 def object_problem(env: Environment, reg: int, pointer: Register, off: int, size: int, is_store: bool) -> str | None:
     """Why the kernel refuses the access through a pointer to one of its objects; None when it does not."""
     kind = pointer.object
-    if kind is not None and kind.name == BUFFER and not pointer.nullable:
+    if kind is not None and kind.name in (BUFFER, WRITABLE) and not pointer.nullable:
         return buffer_problem(reg, pointer, off, is_store)
     if kind is None or pointer.nullable:
         return f"R{reg} points to a kernel object of a type that is not known"
@@ -182,8 +183,11 @@ def local_problem(env: Environment, kind: ObjectType, off: int, size: int) -> st
 def may_store(env: Environment, kind: ObjectType, off: int, size: int) -> bool:
     """Is it a field that programs of these operations may write?  What the source alone knows is its owner, then."""
     types, operation = graph(env), env.root.operation
-    if types is None or operation is None or kind.trust in (Trust.UNTRUSTED, Trust.USER, Trust.PERCPU):
+    if types is None or kind.trust in (Trust.UNTRUSTED, Trust.USER, Trust.PERCPU):
         return False
+    if operation is None:
+        is_known = env.unit.kernel_types is not None
+        return is_known and may_write_connection(types, env.root.program_type, kind.name, off, size)
     owner = kind.name or OWNERS.get(operation[0], "")
     return may_write(types, operation[0], owner, off, size)
 
@@ -209,7 +213,7 @@ def loaded(env: Environment, state: State, pointer: Register, off: int, size: in
     if kind is None or pointer.nullable or pointer.value.constant != 0:
         return unknown
     off += pointer.off
-    if kind.name in VIEWS or kind.name == BUFFER or is_local(pointer):
+    if kind.name in VIEWS or kind.name in (BUFFER, WRITABLE) or is_local(pointer):
         return _SIZED[size]
     if not kind.name and env.modest and may_store(env, kind, off, size):
         return _SIZED[size]
@@ -258,6 +262,15 @@ def _argument(env: Environment, off: int, size: int) -> ContextArgument | str:
     if size != _SLOT and found.slot not in (Slot.NUMBER, Slot.ASSUMED):
         return f"func '{env.root.name}' size {size} must be 8"
     return found
+
+
+def is_writable_argument(env: Environment, off: int, size: int) -> bool:
+    """Is it the argument through which a tracepoint can be told something (raw_tp_writable_prog_is_valid_access)?"""
+    return env.modest and env.root.program_type == "raw_tracepoint_writable" and (off, size) == (0, _SLOT)
+
+
+def writable_argument(env: Environment) -> Register:
+    return object_pointer(env, ObjectType(WRITABLE, 0, Trust.TRUSTED), False)
 
 
 def loaded_argument(env: Environment, off: int, size: int) -> Register:

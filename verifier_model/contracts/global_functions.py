@@ -19,6 +19,7 @@ MAX_ARGUMENTS: Final = 5
 _NUMBERS: Final = frozenset({Kind.INT, Kind.ENUM, Kind.ENUM64})
 _MODIFIERS: Final = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG})
 _KNOWN_TAGS: Final = frozenset({"arg:ctx", "arg:nonnull", "arg:trusted", "arg:nullable"})
+_RAW: Final = frozenset({"raw_tracepoint", "raw_tracepoint_writable"})
 _REGISTERS_TYPEDEF: Final = "bpf_user_pt_regs_t"
 
 
@@ -125,6 +126,7 @@ def _is_context(types: Btf, type_id: int, program_type: str | None) -> bool:
         return True
     target = types.resolve(type_id) if type_id != VOID else Type(Kind.VOID)
     is_structure = target.kind in STRUCTURES and row is not None and row.fields is not None
+    is_structure = is_structure or (target.kind in STRUCTURES and program_type in _RAW)
     is_registers = target.kind in STRUCTURES and program_type == "kprobe"
     return row is not None and (is_structure or is_registers) and essential_name(target.name) == row.struct
 

@@ -114,12 +114,15 @@ _PER_CPU_LOOKUP: Final = frozenset({"percpu_array", "percpu_hash", "lru_percpu_h
 _FOR_EACH: Final = _PER_CPU_LOOKUP | {"array", "hash", "lru_hash"}
 # Programs that may put sockets into maps and take them out (may_update_sockmap).
 _SOCKMAP_WRITERS: Final = frozenset(
-    {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup"}
+    {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup", "tracing_iter"}
 )
 
 
+SOCKET_MAPS: Final = frozenset({BY_NAME["sockmap"].number, BY_NAME["sockhash"].number})
+
+
 def takes_helper(type: int, helper: str, program_type: str | None) -> bool:
-    """May a program of that type hand a map of that type to the helper?"""
+    """May a program of that type ("tracing_iter": an iterator) hand a map of that type to the helper?"""
     row = MAP_TYPES.get(type)
     if row is None:
         return False

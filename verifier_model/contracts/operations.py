@@ -1,6 +1,7 @@
 """Structures of operations that programs implement (struct_ops): what they may write into the kernel's objects.
 
-Source: net/ipv4/bpf_tcp_ca.c (bpf_tcp_ca_btf_struct_access, 6.12).  Of other structures nothing is known: no stores.
+Sources: net/ipv4/bpf_tcp_ca.c, net/bpf/bpf_dummy_struct_ops.c and net/netfilter/nf_conntrack_bpf.c (their
+btf_struct_access, 6.12).  Of other structures nothing is known: no stores.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Writable:
 
 
 # The structure whose fields these are, by that of the operations; all of `structure` below lie at its start.
-OWNERS: Final[Mapping[str, str]] = MappingProxyType({"tcp_congestion_ops": "tcp_sock"})
+OWNERS: Final[Mapping[str, str]] = MappingProxyType(
+    {"tcp_congestion_ops": "tcp_sock", "bpf_dummy_ops": "bpf_dummy_ops_state"}
+)
 # Arguments that the program may take for more than they are declared to be.
 PROMOTED: Final[Mapping[tuple[str, str], str]] = MappingProxyType({("tcp_congestion_ops", "sock"): "tcp_sock"})
 WRITABLE: Final[Mapping[str, tuple[Writable, ...]]] = MappingProxyType(
@@ -37,9 +40,24 @@ WRITABLE: Final[Mapping[str, tuple[Writable, ...]]] = MappingProxyType(
                 Writable("tcp_sock", (name,))
                 for name in ("snd_cwnd", "snd_cwnd_cnt", "snd_cwnd_stamp", "snd_ssthresh", "ecn_flags", "app_limited")
             ),
-        )
+        ),
+        "bpf_dummy_ops": (Writable("bpf_dummy_ops_state", (), inside=True),),
     }
 )
+
+
+# What programs that see packets may write into a connection (nf_conntrack_btf_struct_access).
+_CONNECTIONS: Final = frozenset({"nf_conn", "nf_conn___init"})
+_CONNECTION_WRITERS: Final = frozenset({"xdp", "sched_cls", "sched_act"})
+_MARK: Final = Writable("nf_conn", ("mark",))
+
+
+def may_write_connection(types: Btf, program_type: str | None, owner: str, off: int, size: int) -> bool:
+    """May a program of that type write `size` bytes at `off` in the structure `owner`?"""
+    if owner not in _CONNECTIONS or program_type not in _CONNECTION_WRITERS:
+        return False
+    span = _span(types, _MARK)
+    return span is not None and off == span[0] and off + size <= span[1]
 
 
 def may_write(types: Btf, operations: str, owner: str, off: int, size: int) -> bool:
