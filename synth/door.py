@@ -92,14 +92,10 @@ class Door:
         unit = self.unit.with_function(function)
         whole = Whole(function.name, 0, context_of(unit, function), proposal.blocks, proposal.cuts or (), "")
         question = whole.obligation(unit, replace(function, blocks=proposal.old))
-        paths = PathPrices(question, self.prices)
-        verdict = Verdict(Status.UNKNOWN, "no relation is believed")
-        if proposal.cuts is not None:
-            verdict = prove_function(question, WHOLE, paths.compare)
-        if not verdict.is_proved:
+        if proposal.cuts is None:
             question = replace(question, cuts=guess_cuts(question.before, question.after, question.unit, WHOLE))
-            paths = PathPrices(question, self.prices)
-            verdict = prove_function(question, WHOLE, paths.compare)
+        paths = PathPrices(question, self.prices)
+        verdict = prove_function(question, WHOLE, paths.compare)
         if verdict.is_proved and self.settings.goal == "balanced" and paths.rise > 0:
             return self._refuse("goal: some path is slower"), proposal
         return self._counted(verdict), replace(proposal, cuts=question.cuts)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Final
 
 from synth.passes.operands import is_plain_move, renamed, writes
-from synth.shapes.constants import constants, decided
-from synth.shapes.constants import after as known_after
+from synth.shapes.constants import Known, after, constants, decided
 from synth.shapes.graph import Graph, Node
-from verifier_model.bpf.insn import FRAME_POINTER, Insn
-from verifier_model.bpf.isa import Kind
+from verifier_model.bpf.insn import FRAME_POINTER, Insn, make
+from verifier_model.bpf.isa import Kind, Operand
 
 _PURE: Final = frozenset({Kind.ALU, Kind.ENDIAN, Kind.LOAD_WIDE})
 MOST_TURNS: Final = 20
@@ -21,28 +21,56 @@ def is_pure(insn: Insn) -> bool:
     return (insn.kind in _PURE or (insn.kind is Kind.LOAD and insn.src == FRAME_POINTER)) and not insn.is_pinned
 
 
-def cleaned(graph: Graph) -> Graph:
-    """The graph without branches that are decided, detours, unreachable nodes and results that nobody reads."""
+def settled(graph: Graph) -> Graph:
+    """The graph without branches that are decided, detours, unreachable nodes, results that nobody reads, and nodes
+    that are there twice; results that are known numbers are set and not computed, so that ways to one look alike."""
     for _ in range(MOST_TURNS):
         before = graph.nodes
-        graph = _joined(_without_detours(_reachable(_decided(graph))))
-        graph = _without_dead(_with_tests_of_sources(graph))
+        graph = _joined(_without_detours(_reachable(_known(graph))))
+        graph = same_merged(_without_dead(graph))
         if graph.nodes == before:
             return graph
     return graph
 
 
-def _decided(graph: Graph) -> Graph:
+def _known(graph: Graph) -> Graph:
     known = constants(graph)
     changed: dict[str, Node] = {}
     for name, node in graph.nodes.items():
-        if not node.is_branch or node.end is None or node.end.kind is not Kind.BRANCH or node.end.origin.core:
-            continue
-        if node.taken == node.onward:
-            changed[name] = Node(node.body, onward=node.onward)
-        elif name in known and (answer := decided(node.end, known_after(known[name], node.body))) is not None:
-            changed[name] = Node(node.body, onward=node.taken if answer else node.onward)
-    return graph.updated(changed)
+        if name in known:
+            made = _with_numbers(graph, node, known[name])
+            if made is not node:
+                changed[name] = made
+    return graph.updated(changed) if changed else graph
+
+
+def _with_numbers(graph: Graph, node: Node, known: Known) -> Node:
+    key = graph.uses.key(node, ("numbers", frozenset(known.items())))
+    if key not in graph.uses.results:
+        body, numbers = [], known
+        for insn in node.body:
+            numbers = after(numbers, (insn,))
+            body.append(_folded(insn, numbers))
+        made = node if tuple(body) == node.body else replace(node, body=tuple(body))
+        if node.taken and node.taken == node.onward and node.end is not None and node.end.kind is Kind.BRANCH:
+            made = Node(made.body, onward=node.onward)
+        elif node.end is not None and (answer := decided(node.end, numbers)) is not None:
+            made = Node(made.body, onward=node.taken if answer else node.onward)
+        graph.uses.results[key] = made
+    result: Node = graph.uses.results[key]
+    return result
+
+
+def _folded(insn: Insn, numbers: Known) -> Insn:
+    number = numbers.get(insn.dst)
+    if insn.kind is not Kind.ALU or insn.is_pinned or number is None or not number.is_whole:
+        return insn
+    if insn.row.op == "mov" and insn.row.operand is Operand.IMM:
+        return insn
+    if insn.row.width == 32:
+        return make("mov32_imm", insn.dst, imm=(number.value ^ 1 << 31) - (1 << 31))
+    signed = (number.value ^ 1 << 63) - (1 << 63)
+    return make("mov64_imm", insn.dst, imm=signed) if -(1 << 31) <= signed < 1 << 31 else insn
 
 
 def _reachable(graph: Graph) -> Graph:
@@ -80,7 +108,7 @@ def _without_detours(graph: Graph) -> Graph:
 def _joined(graph: Graph) -> Graph:
     """A node and the only one that goes on to it are one node."""
     nodes = dict(graph.nodes)
-    count = {name: 0 for name in nodes}
+    count = dict.fromkeys(nodes, 0)
     for node in nodes.values():
         for other in node.successors:
             count[other] += 1
@@ -99,37 +127,44 @@ def _without_dead(graph: Graph) -> Graph:
     live_in = graph.live_in()
     changed: dict[str, Node] = {}
     for name, node in graph.nodes.items():
-        live = graph.live_behind(node, live_in)
-        if node.end is not None:
-            live = graph.live_before((node.end,), live)
-        kept: list[Insn] = []
-        for insn in reversed(node.body):
-            read, written = graph.uses.of(insn)
-            if not written & live and is_pure(insn):
-                continue
-            live = live & ~written | read
-            kept.append(insn)
-        if len(kept) != len(node.body):
-            changed[name] = replace(node, body=tuple(kept[::-1]))
+        made = _without_dead_in(graph, node, graph.live_behind(node, live_in))
+        if made is not node:
+            changed[name] = made
     return graph.updated(changed) if changed else graph
 
 
-def _with_tests_of_sources(graph: Graph) -> Graph:
-    """`r1 = r0; if r1 == 0` as `r1 = r0; if r0 == 0`: then r1 may be dead."""
-    live_in = graph.live_in()
-    changed: dict[str, Node] = {}
-    for name, node in graph.nodes.items():
-        if node.end is None or node.end.kind is not Kind.BRANCH or node.end.origin.core:
+def _without_dead_in(graph: Graph, node: Node, live: int) -> Node:
+    key = graph.uses.key(node, ("live", live))
+    if key not in graph.uses.results:
+        graph.uses.results[key] = _pruned(graph, _with_test_of_source(graph, node, live), live)
+    made: Node = graph.uses.results[key]
+    return made
+
+
+def _pruned(graph: Graph, node: Node, live: int) -> Node:
+    if node.end is not None:
+        live = graph.live_before((node.end,), live)
+    kept: list[Insn] = []
+    for insn in reversed(node.body):
+        read, written = graph.uses.of(insn)
+        if not written & live and is_pure(insn):
             continue
-        dead = graph.uses.of(node.end)[0] & ~graph.live_behind(node, live_in)
-        end = node.end
-        for reg in range(FRAME_POINTER):
-            source = _copied_from(node.body, reg) if dead >> reg & 1 else None
-            if source is not None:
-                end = renamed(end, reg, source)
-        if end is not node.end:
-            changed[name] = replace(node, end=end)
-    return graph.updated(changed) if changed else graph
+        live = live & ~written | read
+        kept.append(insn)
+    return node if len(kept) == len(node.body) else replace(node, body=tuple(kept[::-1]))
+
+
+def _with_test_of_source(graph: Graph, node: Node, live: int) -> Node:
+    """`r1 = r0; if r1 == 0` as `r1 = r0; if r0 == 0`: then r1 may be dead."""
+    if node.end is None or node.end.kind is not Kind.BRANCH or node.end.origin.core:
+        return node
+    dead = graph.uses.of(node.end)[0] & ~live
+    end = node.end
+    for reg in range(FRAME_POINTER):
+        source = _copied_from(node.body, reg) if dead >> reg & 1 else None
+        if source is not None:
+            end = renamed(end, reg, source)
+    return node if end is node.end else replace(node, end=end)
 
 
 def _copied_from(body: tuple[Insn, ...], reg: int) -> int | None:
@@ -141,3 +176,21 @@ def _copied_from(body: tuple[Insn, ...], reg: int) -> int | None:
             return insn.src if is_copy and insn.src not in written and insn.src != 10 else None
         written |= writes(insn)
     return None
+
+
+def same_merged(graph: Graph) -> Graph:
+    """Nodes that do the same and go on to the same are one node."""
+    while True:
+        first: dict[Hashable, str] = {}
+        names: dict[str, str] = {}
+        for name, node in graph.nodes.items():
+            if any(insn.origin.core for insn in node.insns):
+                continue
+            key = (graph.uses.code(node), node.taken, node.onward)
+            kept = first.setdefault(key, name)
+            if kept != name:
+                names[name] = kept
+        if not names:
+            return graph
+        nodes = {name: node.redirected(names) for name, node in graph.nodes.items() if name not in names}
+        graph = replace(graph, nodes=nodes, twins={**graph.twins, **names})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 from synth.passes.operands import explicit_reads, writes
@@ -26,7 +27,7 @@ _INVERSE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """Straight code, and where control goes from there.
 
@@ -47,9 +48,11 @@ class Node:
     def is_exit(self) -> bool:
         return self.end is not None and self.end.kind is Kind.EXIT
 
-    @property
+    @cached_property
     def successors(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for name in (self.onward, self.taken) if name))
+        if not self.onward:
+            return ()
+        return (self.onward,) if self.taken in ("", self.onward) else (self.onward, self.taken)
 
     @property
     def slots(self) -> int:
@@ -75,6 +78,7 @@ class Uses:
         self._arguments = arguments
         self._insns: dict[int, tuple[Insn, int, int]] = {}
         self._nodes: dict[int, tuple[Node, int, int]] = {}
+        self._codes: dict[Hashable, int] = {}
         self.results: dict[tuple[int, Hashable], Any] = {}  # of other questions about a node, by its id
 
     def of(self, insn: Insn) -> tuple[int, int]:
@@ -88,6 +92,14 @@ class Uses:
         """A key of `results`, good for as long as this object is."""
         self.of_node(node)
         return id(node), question
+
+    def code(self, node: Node) -> int:
+        """A number for the node's instructions, the same for all nodes with the same ones."""
+        key = self.key(node, "code")
+        if key not in self.results:
+            self.results[key] = self._codes.setdefault((node.body, node.end), len(self._codes))
+        number: int = self.results[key]
+        return number
 
     def of_node(self, node: Node) -> tuple[int, int]:
         """(read before it is written, written)."""
@@ -117,21 +129,24 @@ def _bits(registers: frozenset[int]) -> int:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes by label, the entry first, the others in the order in which they should preferably be laid out."""
+    """Nodes by label, the entry first, the others in the order in which they should preferably be laid out.
+
+    How it came about from the function: labels in `moved` no longer stand for the same program point, and what was in
+    front of a label of `twins` is now in front of the other one.
+    """
 
     nodes: Mapping[str, Node]
     uses: Uses
+    moved: frozenset[str] = frozenset()
+    twins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def entry(self) -> str:
         return next(iter(self.nodes))
 
-    def with_nodes(self, **changed: Node) -> Graph:
-        return self.updated(changed)
-
-    def updated(self, changed: Mapping[str, Node]) -> Graph:
+    def updated(self, changed: Mapping[str, Node], moved: Iterable[str] = ()) -> Graph:
         """Some nodes replaced; new ones come last."""
-        return Graph({**self.nodes, **changed}, self.uses)
+        return replace(self, nodes={**self.nodes, **changed}, moved=self.moved.union(moved))
 
     def predecessors(self) -> dict[str, list[str]]:
         before: dict[str, list[str]] = {name: [] for name in self.nodes}
@@ -157,16 +172,18 @@ class Graph:
     def live_in(self) -> dict[str, int]:
         """Registers that may be read from each node's start on, as bit sets."""
         live = dict.fromkeys(self.nodes, 0)
-        before = self.predecessors()
-        waiting = list(self.nodes)
-        while waiting:
-            name = waiting.pop()
-            node = self.nodes[name]
-            read, written = self.uses.of_node(node)
-            found = self.live_behind(node, live) & ~written | read
-            if found != live[name]:
-                live[name] = found
-                waiting += before[name]
+        nodes = [(name, node.successors, *self.uses.of_node(node)) for name, node in self.nodes.items()][::-1]
+        is_done = False
+        while not is_done:  # most edges lead forward in the order of the nodes, so few turns do
+            is_done = True
+            for name, successors, read, written in nodes:
+                found = 0
+                for other in successors:
+                    found |= live[other]
+                found = found & ~written | read
+                if found != live[name]:
+                    live[name] = found
+                    is_done = False
         return live
 
     @staticmethod
@@ -177,9 +194,13 @@ class Graph:
         return found
 
 
+def is_invertible(branch: Insn) -> bool:
+    return branch.kind is Kind.BRANCH and branch.row.op in _INVERSE and not branch.origin.core
+
+
 def inverse(branch: Insn) -> Insn | None:
     """The branch that is taken where this one is not; None where there is none."""
-    if branch.kind is not Kind.BRANCH or branch.row.op not in _INVERSE or branch.origin.core:
+    if not is_invertible(branch):
         return None
     return replace(branch, row=BY_NAME[branch.row.name.replace(branch.row.op, _INVERSE[branch.row.op], 1)])
 

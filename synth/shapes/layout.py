@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
-from synth.shapes.graph import Graph, Node, inverse
+from synth.shapes.graph import Graph, Node, inverse, is_invertible
 from verifier_model.bpf.insn import Insn, label, make
 from verifier_model.bpf.unit import Block
 
@@ -67,7 +68,7 @@ def _candidates(node: Node) -> tuple[str, ...]:
     """The nodes that may come next without a jump, the likelier first."""
     if node.is_exit:
         return ()
-    if node.end is not None and inverse(node.end) is None:
+    if node.end is not None and not is_invertible(node.end):
         return (node.onward,)
     return node.successors
 
@@ -77,7 +78,7 @@ def _falls(graph: Graph) -> dict[str, str]:
     names = list(graph.nodes)
     falls: dict[str, str] = {}
     holder: dict[str, str] = {}
-    for name, following in zip(names, names[1:], strict=False):
+    for name, following in pairwise(names):
         if following in _candidates(graph.nodes[name]):
             falls[name], holder[following] = following, name
 

@@ -2,80 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Final
 
-from synth.shapes.constants import Known, constants
-from synth.shapes.constants import after as known_after
+from synth.shapes.clean import same_merged
 from synth.shapes.graph import Graph, Node
 from synth.shapes.layout import slots
-from verifier_model.bpf.insn import Insn, make
-from verifier_model.bpf.isa import Kind, Operand
+from verifier_model.bpf.insn import Insn
+from verifier_model.bpf.isa import Kind
 
 MOST_PAIRS: Final = 400
-
-
-def folded(graph: Graph) -> Graph:
-    """Results that are known numbers are set, not computed: so different ways to one number look alike."""
-    known = constants(graph)
-    changed: dict[str, Node] = {}
-    for name, node in graph.nodes.items():
-        if name not in known:
-            continue
-        body, numbers = [], known[name]
-        for insn in node.body:
-            numbers = known_after(numbers, (insn,))
-            body.append(_folded(insn, numbers))
-        if tuple(body) != node.body:
-            changed[name] = replace(node, body=tuple(body))
-    return graph.updated(changed) if changed else graph
-
-
-def _folded(insn: Insn, numbers: Known) -> Insn:
-    number = numbers.get(insn.dst)
-    if insn.kind is not Kind.ALU or insn.is_pinned or number is None or not number.is_whole:
-        return insn
-    if insn.row.op == "mov" and insn.row.operand is Operand.IMM:
-        return insn
-    if insn.row.width == 32:
-        return make("mov32_imm", insn.dst, imm=(number.value ^ 1 << 31) - (1 << 31))
-    signed = (number.value ^ 1 << 63) - (1 << 63)
-    return make("mov64_imm", insn.dst, imm=signed) if -(1 << 31) <= signed < 1 << 31 else insn
-
-
-def same_nodes_merged(graph: Graph) -> Graph:
-    """Nodes that do the same and go on to the same are one node."""
-    while True:
-        first: dict[Hashable, str] = {}
-        names: dict[str, str] = {}
-        for name, node in graph.nodes.items():
-            if any(insn.origin.core for insn in node.insns):
-                continue
-            key = (node.body, node.end, node.taken, node.onward)
-            kept = first.setdefault(key, name)
-            if kept != name:
-                names[name] = kept
-        if not names:
-            return graph
-        nodes = {name: node.redirected(names) for name, node in graph.nodes.items() if name not in names}
-        graph = replace(graph, nodes=nodes)
 
 
 def exits_apart(graph: Graph) -> Graph:
     """Every node that goes on to a bare exit exits by itself."""
     changed: dict[str, Node] = {}
+    moved: set[str] = set()
     for name, node in graph.nodes.items():
         target = graph.nodes.get(node.onward)
         if node.end is None and target is not None and target.is_exit and not target.body:
             changed[name] = Node(node.body, target.end)
-    return graph.updated(changed) if changed else graph
+            moved.add(node.onward)
+    return graph.updated(changed, moved) if changed else graph
 
 
 def merged(graph: Graph) -> Graph:
     """The graph with equal ends of nodes merged wherever that saves slots."""
-    graph = same_nodes_merged(exits_apart(graph))
+    graph = same_merged(exits_apart(graph))
     size = slots(graph)
     while True:
         for one, two, length in sorted(_pairs(graph), key=lambda pair: -pair[2]):
@@ -118,7 +72,7 @@ def _crossed(graph: Graph, one: str, two: str, length: int) -> Graph:
     if len(second.body) == length:
         first, second, one, two = second, first, two, one
     if len(first.body) == length and one != graph.entry:
-        return graph.updated({two: Node(second.body[: len(second.body) - length], onward=one)})
+        return graph.updated({two: Node(second.body[: len(second.body) - length], onward=one)}, [one])
     name = graph.fresh(one)
     tail = Node(first.body[len(first.body) - length :], first.end, first.taken, first.onward)
     return graph.updated(

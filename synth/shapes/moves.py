@@ -59,7 +59,7 @@ class _Copies:
                 changed[other] = node.redirected({name: copy})
         if not changed:
             return None
-        return self.graph.updated({**changed, **self.new})
+        return self.graph.updated({**changed, **self.new}, [copied for copied, _ in self.made])
 
     def target(self, name: str, numbers: dict[int, Number], depth: int) -> str:
         """The node to go to with these numbers: a copy where they tell more than is known at the node itself."""
@@ -103,7 +103,7 @@ def sunk(graph: Graph) -> Iterator[Graph]:
             changed[name] = replace(node, body=rest).redirected({target: edge})
         end = graph.nodes[target]
         changed[edge] = Node((insn,), end.end) if end.is_exit and not end.body else Node((insn,), onward=target)
-        yield graph.updated(changed)
+        yield graph.updated(changed, [target] if end.is_exit else [])
 
 
 def on_edges(graph: Graph) -> Iterator[Graph]:
@@ -149,7 +149,7 @@ def _with_edges(graph: Graph, target: str, node: Node, edges: dict[Insn, list[st
         changed[edge] = Node((setter,), node.end) if is_exit else Node((setter,), onward=target)
         for name in names:
             changed[name] = graph.nodes[name].redirected({target: edge})
-    return graph.updated(changed)
+    return graph.updated(changed, [target] if node.is_exit else [])
 
 
 def _sinkable(graph: Graph, node: Node, live: dict[str, int]) -> Iterator[tuple[int, str]]:
@@ -190,7 +190,8 @@ def hoisted(graph: Graph) -> Iterator[Graph]:
                     name: replace(node, body=node.body + one.body[:length]),
                     node.taken: replace(one, body=one.body[length:]),
                     node.onward: replace(two, body=two.body[length:]),
-                }
+                },
+                [node.taken, node.onward],
             )
 
 

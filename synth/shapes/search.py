@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from synth.reshape import Reshape, plain_blocks
 from synth.settings import Settings
 from synth.shapes import moves
-from synth.shapes.clean import cleaned
+from synth.shapes.clean import settled
 from synth.shapes.graph import Graph, graph_of
 from synth.shapes.layout import blocks, slots
-from synth.shapes.merge import folded, merged, same_nodes_merged
-from verifier_model.bpf.insn import Insn
+from synth.shapes.merge import merged
+from verifier_model.bpf.insn import FRAME_POINTER, Insn
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.domains.registers import Region
 from verifier_model.facts import Facts
+from verifier_model.verdict import CutPoint, Equality, InRegister
 
-WORK: Final = 120_000  # instructions looked at in one search
+WORK: Final = (100_000, 100_000, 400_000, 2_000_000)  # by effort: instructions that candidates of one search have
 MOST_PROPOSALS: Final = 4
-
-
-def settled(graph: Graph) -> Graph:
-    """The graph after everything that always pays."""
-    for _ in range(4):
-        before = graph.nodes
-        graph = same_nodes_merged(cleaned(folded(cleaned(graph))))
-        if graph.nodes == before:
-            break
-    return graph
 
 
 def shrunk(graph: Graph) -> Graph:
@@ -55,7 +47,10 @@ class Search:
 
     graph: Graph
     settings: Settings
-    work: int = WORK
+    work: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.work = WORK[self.settings.effort]
 
     def states(self) -> Iterator[Graph]:
         """Every graph that is smaller than the one before it."""
@@ -97,8 +92,34 @@ def reshape_control_flow(function: Function, facts: Facts, unit: Unit, settings:
             break
         made = blocks(state)
         if sum(block.slots for block in made) < function.slots:
-            yield Reshape(old, made, "shape:control-flow", "the same decisions by fewer branches and jumps")
+            cuts = relation(graph, state, facts)
+            yield Reshape(old, made, "shape:control-flow", "the same decisions by fewer branches and jumps", cuts)
             count += 1
+
+
+def relation(before: Graph, after: Graph, facts: Facts) -> tuple[CutPoint, ...]:
+    """Where both stand at the same point of the program, and that every register which is still read holds the same.
+
+    Not where a register that may be read was never set: what calls are handed in it differs from program to program.
+    """
+    joins = _joins(before) | _joins(after)
+    live = after.live_in()
+    cuts = []
+    for label in before.nodes:
+        other = label
+        while other in after.twins and other not in after.nodes:
+            other = after.twins[other]
+        if other in after.nodes and not {label, other} & after.moved and {label, other} & joins:
+            state = facts.before(Point(label, 0))
+            registers = [number for number in range(FRAME_POINTER) if live[other] >> number & 1]
+            if not any(state.regs[number].region is Region.UNINIT for number in registers):
+                places = [InRegister(number) for number in registers]
+                cuts.append(CutPoint(label, other, tuple(Equality(place, place) for place in places)))
+    return tuple(cuts)
+
+
+def _joins(graph: Graph) -> frozenset[str]:
+    return frozenset(name for name, others in graph.predecessors().items() if len(others) > 1)
 
 
 def call_arguments(function: Function, facts: Facts) -> dict[Insn, frozenset[int]]:
