@@ -17,14 +17,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from processes import STOPPING_SIGNALS, in_child
+from processes import STOPPING_SIGNALS, ChildFailed, in_child
 from synth.record import Record, from_json
 from synth.settings import VERSION, Settings
 
 if TYPE_CHECKING:
     from llvm_bridge.object import Object
+    from llvm_bridge.plugin_facts import Recorded
+    from synth.cache.store import Store
     from synth.pipeline import Journal
-    from verifier_model.bpf.unit import AccessFacts, Unit
+    from verifier_model.bpf.unit import Unit
 
 
 CLAIM_REMOVED = "a section of the object that claims to be our plugin's was removed"
@@ -35,33 +37,44 @@ class Outcome:
     """What became of an object: `data` is what the file should hold, the input itself where nothing was gained.
 
     `certificate` has the files of the certificate by name, where the settings ask for one and the object can be read.
+    `warnings` are sentences for the user about the source.  `is_remembered`: it comes from the cache.
     """
 
     data: bytes
     record: Record
     certificate: Mapping[str, bytes] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    is_remembered: bool = False
 
 
 def optimise_bytes(
-    data: bytes, settings: Settings, cpu_level: int | None = None, second: bytes | str | None = None
+    data: bytes,
+    settings: Settings,
+    cpu_level: int | None = None,
+    second: bytes | str | None = None,
+    memory: Store | None = None,
 ) -> Outcome:
     """Read, optimise, write and check one object; whatever cannot be placed stays as it is.
 
     `cpu_level` is the -mcpu level (1 to 4) that the object was compiled for, None to take it from the code.  `second`
-    is the object that this run compiled from the same source with the pass plugin, or why there is none.
+    is the object that this run compiled from the same source with the pass plugin, or why there is none.  `memory`
+    has what earlier runs found for functions.
     """
     # Imported here because the wrapper's own process must stay quick: z3 takes longer to load than clang to run.
     from llvm_bridge.object import Untouched
     from llvm_bridge.reader import read_object, without_claims
+    from synth.attributes import honoured
     from synth.pipeline import optimise
 
-    accesses, why = _accesses(data, second)
-    source = read_object(data, cpu_level, accesses)
+    recorded, why = _recorded(data, second)
+    source = read_object(data, cpu_level, recorded.accesses)
     if isinstance(source, Untouched):
         return _untouched(data, without_claims(data), settings, source.reason)
+    source = _with_types(source, settings)
+    settings, warnings = honoured(source.unit, settings, recorded.annotations)
     journal: Journal = {}
     gate = _kernel_gate(source) if settings.gate == "kernel" else None
-    unit, record = optimise(source.unit, settings, gate, journal)
+    unit, record = optimise(source.unit, settings, gate, journal, memory)
     if source.data != data:
         why = (*why, CLAIM_REMOVED)
     record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
@@ -71,7 +84,22 @@ def optimise_bytes(
         record = record.with_function_kept(name, reason)
         journal.pop(name, None)
     record = replace(record, counters={**record.counters, **losses})
-    return Outcome(new, record, _certificate(data, source, new, journal, settings) if settings.certificate else {})
+    files = _certificate(data, source, new, journal, settings) if settings.certificate else {}
+    return Outcome(new, record, files, warnings)
+
+
+def _with_types(source: Object, settings: Settings) -> Object:
+    """The object with the program types that the user gives to sections whose names say none."""
+    given = {
+        function.name: settings.program_type(function.section)
+        for function in source.unit.functions
+        if not function.is_subprogram and (function.program_type is None or function.also_types)
+    }
+    functions = tuple(
+        replace(function, program_type=name, also_types=()) if (name := given.get(function.name)) else function
+        for function in source.unit.functions
+    )
+    return replace(source, unit=replace(source.unit, functions=functions))
 
 
 def _certificate(data: bytes, source: Object, new: bytes, journal: Journal, settings: Settings) -> dict[str, bytes]:
@@ -94,16 +122,17 @@ def certificate_tools() -> dict[str, str]:
     return {"k2-clang": VERSION, "solver": f"z3 {z3.get_version_string()}"}
 
 
-def _accesses(data: bytes, second: bytes | str | None) -> tuple[Mapping[str, AccessFacts], tuple[str, ...]]:
+def _recorded(data: bytes, second: bytes | str | None) -> tuple[Recorded, tuple[str, ...]]:
     """What the plugin recorded, by function, and the reasons to count where it recorded nothing of use."""
-    from llvm_bridge.plugin_facts import NoFacts, facts_for
+    from llvm_bridge.plugin_facts import NoFacts, Recorded, recorded
 
+    nothing = Recorded({}, {})
     if not isinstance(second, bytes):
-        return {}, () if second is None else (f"no facts from the plugin: {second}",)
+        return nothing, () if second is None else (f"no facts from the plugin: {second}",)
     try:
-        return facts_for(data, second), ()
+        return recorded(data, second), ()
     except NoFacts as reason:
-        return {}, (f"no facts from the plugin: {reason}",)
+        return nothing, (f"no facts from the plugin: {reason}",)
 
 
 def _write(source: Object, unit: Unit, losses: Counter[str] | None = None) -> tuple[bytes, dict[str, str]]:
@@ -175,15 +204,40 @@ def optimise_in_child(
 ) -> Outcome:
     """`optimise_bytes` in a child process, bounded by `settings.timeout` seconds (0: unbounded).
 
+    An object that an earlier run had, under the same settings and by the same tool, comes from the cache as it was.
     Raises ChildFailed with a sentence when it came to nothing, Stopped when a stopping signal arrived.
     """
 
-    def work() -> bytes:
-        outcome = optimise_bytes(data, settings, cpu_level, second)
-        return marshal.dumps((outcome.data, outcome.record.to_json(), dict(outcome.certificate)))
+    from synth.cache.keys import object_key
+    from synth.cache.store import Store
 
-    new, record, certificate = marshal.loads(in_child(work, settings.timeout))
-    return Outcome(new, from_json(record), certificate)
+    memory = Store(settings.cache)
+    is_kept = memory.folder != "" and settings.gate == "none" and not settings.certificate
+    key = object_key(data, settings, cpu_level, second) if is_kept else b""
+    known = memory.get(key) if is_kept else None
+    if known is not None and (outcome := _outcome(known)) is not None:
+        return replace(outcome, is_remembered=True)
+
+    def work() -> bytes:
+        outcome = optimise_bytes(data, settings, cpu_level, second, memory)
+        return marshal.dumps((outcome.data, outcome.record.to_json(), dict(outcome.certificate), outcome.warnings))
+
+    message = in_child(work, settings.timeout)
+    if is_kept:
+        memory.put(key, message)
+    found = _outcome(message)
+    if found is None:
+        raise ChildFailed("the optimiser sent no result")
+    return found
+
+
+def _outcome(message: bytes) -> Outcome | None:
+    """What the child's message, sent now or kept since then, says; None when it is none."""
+    try:
+        new, record, certificate, warnings = marshal.loads(message)
+        return Outcome(new, from_json(record), certificate, warnings)
+    except (ValueError, EOFError, TypeError, KeyError):
+        return None
 
 
 def write_certificate(folder: str, output: str, outcome: Outcome) -> str:

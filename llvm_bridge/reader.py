@@ -263,6 +263,9 @@ def _function(elf: Elf, section: CodeSection, placed: Placed, blocks: tuple[Bloc
         prototype = graph.prototype(type_id) if type_id else None
         if prototype is not None and type_id and graph.types[type_id].linkage == LINKAGE_STATIC:
             is_local = True
+    types: tuple[str | None, ...] = (None if is_subprogram else section_names.program_type(section.name),)
+    if types == (None,) and not is_subprogram and graph is not None and type_id:
+        types = section_names.types_of_context(graph.context(type_id)) or types
     reason = f"section {section.name} stays as it is: {section.frozen}" if section.frozen else None
     if reason is None and placed.opaque is not None:
         reason = "it has computed jumps"
@@ -272,7 +275,8 @@ def _function(elf: Elf, section: CodeSection, placed: Placed, blocks: tuple[Bloc
         name=placed.name,
         section=section.name,
         blocks=blocks,
-        program_type=None if is_subprogram else section_names.program_type(section.name),
+        program_type=types[0],
+        also_types=tuple(other for other in types[1:] if other is not None),
         is_global=not is_local,
         is_subprogram=is_subprogram,
         # clang drops and splits arguments of static functions without telling BTF: only global ones keep their promise.

@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from synth import cost
+from synth.cache.functions import Past, decoded, encoded, function_key, groups, text_digest
+from synth.cache.store import Store
 from synth.composition import reads_no_more
 from synth.door import Door
 from synth.proposers import Proposer, proposers, reshapers
@@ -21,11 +24,12 @@ from synth.record import FunctionRecord, Record, RewriteRecord
 from synth.reshape import Change, Reshape, reshape
 from synth.rewrite import Rewrite, apply
 from synth.settings import Settings
+from synth.workers import run_all
 from verifier_model.bpf.asm import print_function, print_insn
 from verifier_model.bpf.exchange_halves import UNDEFINED_HALF, used_upper_half
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Point, Unit
-from verifier_model.checker import Report, check
+from verifier_model.checker import Report
 from verifier_model.checker.per_kernel import Guard, guards
 from verifier_model.contracts.kernels import Profile, kernels, knowing
 from verifier_model.facts import Facts, analyse
@@ -89,6 +93,42 @@ class Run:
             tier = 0 if self._round(tiers[tier]) or (tier == 0 and self._reshape()) else tier + 1
         if not self.steps and not self.kept_reason:
             self.kept_reason = "nothing better was found and proved"
+
+    def settle(self, memory: Store | None) -> None:
+        """Do again what the memory has of this function, else optimise it and let the memory have that."""
+        key = function_key(self.unit, self.original, self.settings, self.numbered) if memory is not None else b""
+        data = memory.get(key) if memory is not None else None
+        if data is not None and self.repeat(data):
+            return
+        self.optimise()
+        if memory is not None:
+            memory.put(key, self.past())
+
+    def past(self) -> bytes:
+        """How this run came out, for `repeat` to do again."""
+        steps = tuple((step.rewrite, step.method, step.basis) for step in self.steps)
+        counts = (self.door.verdicts, self.door.refusals, self.door.unknowns)
+        past = Past(steps, self.kept_reason, self.passed_over, *counts, text_digest(self.current))
+        return encoded(past, self.unit.byte_order)
+
+    def repeat(self, data: bytes) -> bool:
+        """Do what another run of the same function did; False, and nothing done, when the bytes do not say what."""
+        try:
+            past, functions = decoded(data, self.original, self.unit.byte_order)
+        except ValueError:
+            return False
+        for (change, method, basis), function in zip(past.steps, functions, strict=True):
+            self.steps.append(Step(change, method, function, basis))
+            self.current = function
+        self.unit = self.unit.with_function(self.current)
+        self.kept_reason, self.passed_over = past.kept_reason, past.passed_over
+        for counter, counts in (
+            (self.door.verdicts, past.verdicts),
+            (self.door.refusals, past.refusals),
+            (self.door.unknowns, past.unknowns),
+        ):
+            counter.update(counts)
+        return True
 
     def _closed_reason(self) -> str:
         if self.original.untouchable:
@@ -217,7 +257,7 @@ class Run:
             return False
         unit = self.unit.with_function(function)
         for guard in self.guards:
-            if not guard.allows(check(unit, function, guard.knows)):
+            if not guard.allows(guard.report(unit, function)):
                 return False
         return self.gate is None or self.gate(unit) is None
 
@@ -266,22 +306,63 @@ def _latency(function: Function) -> int:
     return cost.latency(insn for _, insn in function.insns())
 
 
+def _ahead(unit: Unit, settings: Settings, memory: Store | None) -> dict[str, bytes]:
+    """How the functions come out, by name, found in `settings.jobs` processes; those that failed are left out.
+
+    Functions that refer to each other stay together, in the unit's order, so none sees anything else than it would in
+    one process.
+    """
+    sizes = {function.name: function.slots for function in unit.functions}
+    teams = sorted(groups(unit), key=lambda team: (-sum(sizes[name] for name in team), team))
+
+    def work(team: tuple[str, ...]) -> list[bytes]:
+        own, found = unit, []
+        for name in team:
+            run = _run(own, settings, own.function(name), None, 0)
+            run.settle(memory)
+            own = own.with_function(run.current)
+            found.append(run.past())
+        return found
+
+    results = run_all([partial(work, team) for team in teams], settings.jobs)
+    return {
+        name: data
+        for team, found in zip(teams, results, strict=True)
+        for name, data in zip(team, found or (), strict=False)
+    }
+
+
+def _run(unit: Unit, settings: Settings, function: Function, gate: Gate | None, numbered: int) -> Run:
+    own = settings.for_function(function.name)
+    return Run(unit, own, function, Door(unit, own), gate, numbered)
+
+
 def optimise(
-    unit: Unit, settings: Settings, gate: Gate | None = None, journal: Journal | None = None
+    unit: Unit,
+    settings: Settings,
+    gate: Gate | None = None,
+    journal: Journal | None = None,
+    memory: Store | None = None,
 ) -> tuple[Unit, Record]:
     """The unit with every function rewritten as far as proof, check and gate allow, and the record of it.
 
     `gate` is asked about the unit as it came and after each batch; a batch that it refuses is bisected.  A function
     that nobody may touch, or for which nothing was found, comes back as the very same value.  `journal` is filled in.
+    `memory` has what earlier runs found, and gets what this one finds; a gate's word is not for keeping.
     """
     refusal = gate(unit) if gate is not None else None
     runs: list[Run] = []
     numbered = 0
+    if gate is not None:
+        memory = None
+    counts = (settings.first, settings.last) != (1, 0)
+    is_split = settings.jobs > 1 and len(unit.functions) > 1 and gate is None and not counts
+    ahead = _ahead(unit, settings, memory) if is_split else {}
     for function in unit.functions:
-        own = settings.for_function(function.name)
-        run = Run(unit, own, function, Door(unit, own), gate, numbered)
+        run = _run(unit, settings, function, gate, numbered)
         if refusal is None:
-            run.optimise()
+            if function.name not in ahead or not run.repeat(ahead[function.name]):
+                run.settle(memory)
         else:
             run.kept_reason = f"the gate refuses clang's own object: {refusal}"
         numbered += len(run.steps) + run.passed_over

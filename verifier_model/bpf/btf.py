@@ -205,6 +205,17 @@ class Btf:
             total = None if registers is None or total is None else total + registers
         return Prototype(total if total is not None and total <= 5 else None, proto.type == VOID)
 
+    def context(self, function: int) -> str:
+        """Name of the structure that the FUNC with that id is given a pointer to and nothing else, "" without one."""
+        if self.prototype(function) is None:
+            return ""
+        parameters = self.types[self.types[function].type].members
+        if len(parameters) != 1:
+            return ""
+        pointer = self.resolve(parameters[0].type)
+        target = self.resolve(pointer.type) if pointer.kind is Kind.PTR and pointer.type != VOID else Type(Kind.VOID)
+        return target.name if target.kind in (Kind.STRUCT, Kind.FWD) else ""
+
     def _registers(self, index: int) -> int | None:
         try:
             size = self.size_of(index)

@@ -49,6 +49,26 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     ("socket_filter", "socket*"),
 )  # fmt: skip
 
+# What a program with that context may be, where its section says nothing: iproute2 loads any section as a classifier,
+# and libbpf's users call bpf_program__set_type. The first row is the one that allows the most. Types whose contract
+# hangs on the place of attachment are left out: nobody knows the place.
+_TYPES_OF_CONTEXT: Final[dict[str, tuple[str, ...]]] = {
+    "__sk_buff": (
+        "sched_cls", "sched_act", "socket_filter", "cgroup_skb",
+        "lwt_xmit", "lwt_in", "lwt_out", "lwt_seg6local", "sk_skb",
+    ),
+    "xdp_md": ("xdp",),
+    "pt_regs": ("kprobe",),
+    "bpf_perf_event_data": ("perf_event",),
+    "bpf_sock_ops": ("sock_ops",),
+    "sk_msg_md": ("sk_msg",),
+}  # fmt: skip
+
+
+def types_of_context(struct: str) -> tuple[str, ...]:
+    """Program types with a context of that name, the most permissive first; () where the name says nothing."""
+    return _TYPES_OF_CONTEXT.get(struct, ())
+
 
 def _index(ending: str) -> dict[str, str]:
     return {

@@ -50,18 +50,20 @@ class AccessFacts:
 class Function:
     """A program or subprogram.
 
-    `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp", "sched_cls",
-    "tracepoint", ...), None for subprograms and unknown sections.  `argument_count` counts r1.. for subprograms, None
-    when unknown.  `is_global`: a separately verified function whose signature others rely on.  `untouchable` says why
-    nothing in it may change.  `accesses` is what the compiler's pass plugin recorded, None when nobody knows.
-    `type_id` is the function's FUNC in the unit's `types`, 0 without one.  `operation`: the structure of the kernel and
-    its member that the program implements (struct_ops), None where that is not known.
+    `section` is the ELF section; `program_type` the kernel's name for what libbpf derives from it ("xdp",
+    "sched_cls", "tracepoint", ...), None for subprograms and unknown sections; `also_types` are those that it may be
+    loaded as besides, where only its context's type speaks for it (`sections.types_of_context`). `argument_count`
+    counts r1.. for subprograms, None when unknown. `is_global`: a separately verified function whose signature others
+    rely on. `untouchable` says why nothing in it may change. `accesses` is what the compiler's pass plugin recorded,
+    None when nobody knows. `type_id` is the function's FUNC in the unit's `types`, 0 without one. `operation`: the
+    structure of the kernel and its member that the program implements (struct_ops), None where that is not known.
     """
 
     name: str
     section: str
     blocks: tuple[Block, ...]
     program_type: str | None = None
+    also_types: tuple[str, ...] = ()
     is_global: bool = True
     is_subprogram: bool = False
     argument_count: int | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from verifier_model.bpf.unit import Function, Unit
 from verifier_model.checker.check import Rejection, Report, check
-from verifier_model.checker.knowledge import Knowledge, knowledge
+from verifier_model.checker.knowledge import Knowledge, knowledge, knows_no_more
 from verifier_model.contracts.kernels import Profile
 
 _UNMODELLED = "what programs without privileges may do is not modelled"
@@ -33,10 +33,19 @@ def _checked(
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A verifier that accepts a function, and how many instructions it processes for that, program by program."""
+    """A verifier that accepts a function, and how many instructions it processes for that, program by program.
+
+    `as_type`: what programs are loaded as whose sections do not say it, "" for what they are taken to be.
+    """
 
     knows: Knowledge
     loads: tuple[int, ...]
+    as_type: str = ""
+
+    def report(self, unit: Unit, function: Function) -> Report:
+        """What this verifier says of a changed function."""
+        unit = loaded_as(unit.with_function(function), self.as_type)
+        return check(unit, unit.function(function.name), self.knows)
 
     def allows(self, report: Report) -> bool:
         """Is the function accepted, and does no program that reaches it cost the verifier more than it did?"""
@@ -49,9 +58,39 @@ def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple
     """Those by whose word the acceptance of the others is kept, too; the last refusal when no profile accepts.
 
     A verifier that works out more accepts whatever one that works out less does.  So among the profiles with equal
-    alignment the first to accept stands for all that accept, as long as a changed function needs no other helper and no
-    newer instruction.
+    alignment one that accepts stands for all later ones that know as much, as long as a changed function needs no other
+    helper and no newer instruction; one that lacks something (stable series got it late) is asked by itself.  A program
+    that may be loaded as other types, too, is guarded as each that is accepted.
     """
+    found = _guards(unit, function, profiles)
+    if isinstance(found, Report):
+        return found
+    others: list[Guard] = []
+    for name in other_types(unit):
+        there = loaded_as(unit, name)
+        guarded = _guards(there, there.function(function.name), profiles)
+        if not isinstance(guarded, Report):
+            others += [replace(guard, as_type=name) for guard in guarded]
+    return found + tuple(others)
+
+
+def other_types(unit: Unit) -> tuple[str, ...]:
+    """What programs of the unit may be loaded as besides, in the order of their functions."""
+    return tuple(dict.fromkeys(name for function in unit.functions for name in function.also_types))
+
+
+def loaded_as(unit: Unit, program_type: str) -> Unit:
+    """The unit where every program that may be of that type is."""
+    for function in _to_change(unit, program_type):
+        unit = unit.with_function(replace(function, program_type=program_type))
+    return unit
+
+
+def _to_change(unit: Unit, program_type: str) -> Iterator[Function]:
+    return (function for function in unit.functions if program_type in function.also_types)
+
+
+def _guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
     found: list[Guard] = []
     refusal = Report(False, Rejection(function.name, None, "no kernel is named"), 0)
     tried: dict[Knowledge, Report] = {}
@@ -59,9 +98,12 @@ def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple
         for profile in sorted(profiles):
             if profile.strict_alignment is not strict:
                 continue
+            release = knowledge(profile.release, strict)
+            if any(guard.knows.strict_alignment is strict and knows_no_more(guard.knows, release) for guard in found):
+                continue
             knows, report = _checked(unit, function, profile, tried)
             if report.accepted:
                 found.append(Guard(knows, report.loads))
-                break
+                continue
             refusal = report
     return tuple(found) or refusal
