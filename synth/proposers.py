@@ -57,5 +57,6 @@ def proposers(settings: Settings) -> tuple[Proposer, ...]:
 def reshapers(settings: Settings) -> tuple[Reshaper, ...]:
     """What proposes other blocks for a whole function, in the order in which it is asked: part of the pass tier."""
     from synth.shapes import SHAPES
+    from synth.webs import WEBS
 
-    return SHAPES if "passes" in settings.active_tiers else ()
+    return (*SHAPES, *WEBS) if "passes" in settings.active_tiers else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import addresses, branches, dead, memory, rearrange, registers, rotate, values
+from synth.passes import addresses, branches, dead, legacy, memory, rearrange, registers, rotate, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -26,6 +26,12 @@ PASSES: Final = (
     Pass("commute", "registers", "r1 = r6; r1 += r7; <r7 dead>  ==  r7 += r6; <r1 is r7>", registers.commute),
     Pass("commute-into", "registers", "r1 = r7; r2 = x; r1 += r2  ==  r1 = x; r1 += r7", registers.commute_into),
     Pass("fold-offset", "registers", "r1 += 4; r1 = u8[r1]  ==  r1 = u8[r1+4]", registers.fold_offset),
+    Pass(
+        "packet-offset",
+        "registers",
+        "r1 = r8; r1 += 12; r0 = u32 skb[r1+0]  ==  r0 = u32 skb[r8+12]",
+        legacy.fold_into_packet_load,
+    ),
     Pass("relieve", "registers", "r1 = u8[r2] with r2 == r6 + 14, r6 living on  ==  r1 = u8[r6+14]", registers.relieve),
     Pass("immediate-operand", "registers", "r2 = 7; r1 += r2  ==  r2 = 7; r1 += 7", registers.immediate_operand),
 )

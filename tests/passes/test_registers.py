@@ -2,6 +2,7 @@
 
 import pytest
 
+from synth.passes.legacy import fold_into_packet_load
 from synth.passes.registers import coalesce, commute, commute_into, fold_offset, immediate_operand, relieve, substitute
 from tests.passes.straight_line import demand, pointer, propose, replacement
 from verifier_model.domains.registers import Region
@@ -120,3 +121,19 @@ def test_register_that_lives_on_serves_for_one_that_dies() -> None:
 
 def test_pinned_moves_stay() -> None:
     assert not propose(coalesce, lines("r1 = r1; r2 = r1"), demand(2))
+
+
+def test_packet_load_adds_the_number_itself() -> None:
+    text = lines("r1 = r8; r1 += {}; r0 = *(u32 *)skb[r1 + 2]")
+    assert replacement(fold_into_packet_load, text.format(12), demand(0, 8)) == "r0 = *(u32 *)skb[r8 + 14]"
+    assert replacement(fold_into_packet_load, text.format("r7"), demand(0, 8)) is None
+    assert replacement(fold_into_packet_load, text.format(2147483647), demand(0, 8)) is None
+
+
+def test_packet_load_keeps_a_number_that_others_read() -> None:
+    text = lines("r8 += 4; {}r0 = *(u32 *)skb[r8 + 2]")
+    assert replacement(fold_into_packet_load, text.format(""), demand(0)) == "r0 = *(u32 *)skb[r8 + 6]"
+    assert replacement(fold_into_packet_load, text.format(""), demand(0, 8)) is None
+    assert replacement(fold_into_packet_load, text.format("r7 = r8; "), demand(0, 7)) is None
+    changed = lines("r1 = r8; r8 = 0; r1 += 4; r0 = *(u32 *)skb[r1 + 2]")
+    assert replacement(fold_into_packet_load, changed, demand(0, 8)) != "r8 = 0; r0 = *(u32 *)skb[r8 + 6]"

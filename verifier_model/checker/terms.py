@@ -63,7 +63,9 @@ class Run:
         elif insn.kind is Kind.EXIT:
             operands = (self.regs[0],)
         elif insn.kind is Kind.LEGACY_LOAD:
-            operands = (self.regs[6], self.regs[insn.src])
+            # The number is added to the register before the kernel looks at either (net/core/filter.c, bpf_gen_ld_abs).
+            root, off = self.regs[insn.src] if "src" in row.uses else (None, 0)
+            return row.name, (self.regs[6], root, off + insn.imm), insn.origin.core, self.version
         else:
             reads_src = "src" in row.uses
             reads_dst = "dst" in row.uses and insn.kind not in LOAD_KINDS and row.op != "mov"
