@@ -219,7 +219,8 @@ def optimise_in_child(
         return replace(outcome, is_remembered=True)
 
     def work() -> bytes:
-        outcome = optimise_bytes(data, settings, cpu_level, second, memory)
+        memories = (memory,) if memory.folder else ()
+        outcome = optimise_bytes(data, settings, cpu_level, second, *memories)
         return marshal.dumps((outcome.data, outcome.record.to_json(), dict(outcome.certificate), outcome.warnings))
 
     message = in_child(work, settings.timeout)

@@ -34,4 +34,4 @@ def optimised(path: Path, settings: Settings) -> tuple[Outcome, Subject]:
         outcome = optimise_in_child(path.read_bytes(), settings)
     except ChildFailed as error:
         raise click.ClickException(f"{path}: {error}") from None
-    return outcome, Subject(str(path), outcome.record, time.monotonic() - start)
+    return outcome, Subject(str(path), outcome.record, time.monotonic() - start, outcome.is_remembered)

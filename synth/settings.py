@@ -48,6 +48,8 @@ class Settings:
     last: int = 0
     report: str = ""
     certificate: str = ""
+    cache: str = ""
+    jobs: int = 1
     timeout: int = 900
     verbose: bool = False
     strict: bool = False
@@ -179,6 +181,7 @@ class Row:
 
 
 MOST: Final = 2**31 - 1
+MOST_JOBS: Final = 1024
 ROWS: Final = (
     Row("clang", _text, "the real clang, and the llc beside it for k2-llc; default: first on PATH, else ziglang"),
     Row("disable", _flag, "1: run the real compiler and touch nothing"),
@@ -220,6 +223,10 @@ ROWS: Final = (
     Row("last", _count(0, MOST), "number of the last rewrite of an object to apply; 0: no end", True),
     Row("report", _text, "file that gets one line of JSON appended for each object"),
     Row("certificate", _text, "folder that gets a certificate of each object, for `k2 recheck` (docs/certificates.md)"),
+    Row(
+        "cache", _text, "folder that keeps what was proved, or off; default: k2-clang/proved in the user's cache folder"
+    ),
+    Row("jobs", _count(1, MOST_JOBS), "processes that optimise functions of one object at the same time"),
     Row(
         "timeout",
         _count(0, MOST),

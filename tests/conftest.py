@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["K2_CACHE"] = "off"  # a test sees what this code does, not what an earlier run kept
+
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 BPF_PROG_LOAD = 5
 BPF_PROG_TYPE_XDP = 6

@@ -81,9 +81,9 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The test's own environment without settings of ours, and with `variables`."""
+    """The test's own environment without settings of ours and without the user's cache, and with `variables`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
-    return {**clean, "LC_ALL": "C", **variables}
+    return {**clean, "LC_ALL": "C", "K2_CACHE": "off", **variables}
 
 
 def observe(command: list[str], folder: Path, stdin: bytes = b"", **variables: str) -> Seen:
