@@ -133,6 +133,8 @@ def _trace(subject: Subject, source: str, inputs: int, rng: random.Random, side:
         what = difference(tracer, run, side, given)
         if what.startswith("["):
             tally.kernel[f"not run there: {what}"] += 1
+        elif what and tracer.shows_addresses(run):
+            tally.kernel["not compared: it shows addresses"] += 1
         elif what and is_arbitrary(tracer, run, given, side.data):
             tally.kernel["not compared: it depends on uninitialised stack"] += 1
         elif what:

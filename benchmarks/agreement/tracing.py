@@ -16,9 +16,10 @@ from benchmarks.agreement.world import ARENA_BYTES, CONTEXT, FRAMES, PACKET, STA
 from llvm_bridge.native import Arena, Call, LeftProgramError, Native, NativeRun, Sample, Stop, compile_functions
 from verifier_model.bpf.concrete import FRAME_BYTES, UnmodelledError
 from verifier_model.bpf.insn import FRAME_POINTER, Ref
-from verifier_model.bpf.isa import LOAD_KINDS, Kind
+from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import MapDef, Unit
 from verifier_model.domains.registers import Region
+from verifier_model.domains.state import SLOT_SIZE
 from verifier_model.facts import Facts, analyse
 from verifier_model.kernel.contents import random_entries
 from verifier_model.kernel.maps import KernelMap
@@ -150,6 +151,23 @@ class Tracer:
         """May r0 at the end of the last run be an address, which is another one in the kernel?"""
         last = self.last
         return last is None or self.facts[last.function].before(last.point).regs[0].region is not Region.SCALAR
+
+    def shows_addresses(self, run: NativeRun) -> bool:
+        """Did the run store a pointer elsewhere than whole on the stack, or touch a part of one there?"""
+        for _, sample in self.native.numbered_samples(run, STACK_TOP):
+            insn = self.native.functions[sample.function].block(sample.point.label).insns[sample.point.at]
+            if insn.kind not in MEMORY_KINDS:
+                continue
+            state, is_load = self.facts[sample.function].before(sample.point), insn.kind in LOAD_KINDS
+            base, is_part = state.regs[insn.src if is_load else insn.dst], insn.row.size < SLOT_SIZE
+            is_own = base.region is Region.STACK and base.frame == 0
+            if not is_load and "src" in insn.row.uses and state.regs[insn.src].is_pointer and (is_part or not is_own):
+                return True
+            at = base.constant_off if is_own and is_part else None
+            slot = None if at is None else state.stack.get(at + insn.off & -SLOT_SIZE)
+            if slot is not None and slot.spill is not None and slot.spill.is_pointer:
+                return True
+        return False
 
     def _prepare(self, given: Input, data: Mapping[str, bytes]) -> ArenaMemory:
         arena, memory = self.arena, ArenaMemory(self.arena)

@@ -96,6 +96,8 @@ class World:
         for name, section in sorted(self.unit.data.items()):
             self.sections[name] = place
             place += (section.size + 0xFFF) & ~0xFFF
+        if place > VALUES:
+            raise UnmodelledError("data sections that do not fit")
 
     def address(self, ref: Ref) -> int:
         """Where a symbol lies; raises UnmodelledError for one that only the kernel's loader knows."""
