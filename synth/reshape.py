@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from synth.rewrite import Rewrite, carry_records
+from synth.rewrite import Rewrite, kept
 from synth.settings import Settings
 from verifier_model.bpf.insn import Insn, LineRecord
 from verifier_model.bpf.unit import Block, Function, Unit
@@ -70,8 +70,14 @@ def reshape(function: Function, proposal: Reshape) -> Function:
     current: LineRecord | None = None
     for block in proposal.blocks:
         insns: list[Insn] = []
-        for insn in carry_records(known.get(block.label, ()), block.insns)[0]:
-            line = insn.origin.line or lines.get(insn)
+        before = known.get(block.label, ())
+        head, tail = kept(before, block.insns)
+        for at, insn in enumerate(block.insns):
+            line = lines.get(insn)
+            if at < head:
+                line = before[at].origin.line
+            elif at >= len(block.insns) - tail:
+                line = before[at - len(block.insns)].origin.line
             insns.append(_plain(insn) if line == current else replace(insn, origin=replace(insn.origin, line=line)))
             current = line or current
         blocks.append(Block(block.label, tuple(insns)))

@@ -61,7 +61,7 @@ def carry_records(before: tuple[Insn, ...], after: tuple[Insn, ...]) -> tuple[tu
     survivor.  Kept instructions are the longest common prefix and suffix; in between the i-th new instruction takes
     the record of the i-th old one, and the last record left over is handed on.
     """
-    head, tail = _kept(before, after)
+    head, tail = kept(before, after)
     old = before[head : len(before) - tail]
     new = [replace(insn, origin=replace(insn.origin, line=None)) for insn in after[head : len(after) - tail]]
     pending: LineRecord | None = None
@@ -79,7 +79,8 @@ def carry_records(before: tuple[Insn, ...], after: tuple[Insn, ...]) -> tuple[tu
     return (*before[:head], *new, *kept_tail), pending
 
 
-def _kept(before: tuple[Insn, ...], after: tuple[Insn, ...]) -> tuple[int, int]:
+def kept(before: tuple[Insn, ...], after: tuple[Insn, ...]) -> tuple[int, int]:
+    """How many instructions at the start and at the end are the same, line records apart."""
     shorter = min(len(before), len(after))
     head = 0
     while head < shorter and _same(before[head], after[head]):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from synth.reshape import Reshape, plain_blocks
 from synth.settings import Settings
-from synth.shapes import moves
 from synth.shapes.clean import settled
 from synth.shapes.graph import Graph, graph_of
 from synth.shapes.layout import blocks, slots
 from synth.shapes.merge import merged
+from synth.shapes.table import AHEAD, MOVES, Move
 from verifier_model.bpf.insn import FRAME_POINTER, Insn
 from verifier_model.bpf.isa import Kind
 from verifier_model.bpf.unit import Function, Point, Unit
@@ -32,13 +32,21 @@ def shrunk(graph: Graph) -> Graph:
     if slots(crossed) < size:
         graph, size = crossed, slots(crossed)
     while True:
-        for candidate in moves.ahead(graph):
+        for candidate in AHEAD.propose(graph):
             made = settled(candidate)
             if slots(made) < size:
                 graph, size = made, slots(made)
                 break
         else:
             return graph
+
+
+class Found(NamedTuple):
+    """A graph, its slots, and the names of the moves that made it."""
+
+    graph: Graph
+    slots: int
+    moves: tuple[str, ...] = ()
 
 
 @dataclass
@@ -52,29 +60,29 @@ class Search:
     def __post_init__(self) -> None:
         self.work = WORK[self.settings.effort]
 
-    def states(self) -> Iterator[Graph]:
+    def states(self) -> Iterator[Found]:
         """Every graph that is smaller than the one before it."""
-        best = shrunk(self.graph)
-        size = slots(best)
+        graph = shrunk(self.graph)
+        best = Found(graph, slots(graph))
         yield best
-        kinds: list[Callable[[Graph], Iterator[Graph]]] = [moves.apart, moves.on_edges, moves.sunk, moves.hoisted]
         at, idle = 0, 0
-        while idle < len(kinds) and self.work > 0:
-            found = self._better(kinds[at], best, size)
+        while idle < len(MOVES) and self.work > 0:
+            found = self._better(MOVES[at], best)
             if found is None:
-                at, idle = (at + 1) % len(kinds), idle + 1
+                at, idle = (at + 1) % len(MOVES), idle + 1
                 continue
-            best, size, idle = found, slots(found), 0
+            best, idle = found, 0
             yield best
 
-    def _better(self, kind: Callable[[Graph], Iterator[Graph]], graph: Graph, size: int) -> Graph | None:
-        for candidate in kind(graph):
+    def _better(self, move: Move, best: Found) -> Found | None:
+        for candidate in move.propose(best.graph):
             self.work -= sum(len(node.body) + 1 for node in candidate.nodes.values())
             if self.work < 0:
                 return None
             made = shrunk(candidate)
-            if slots(made) < size:
-                return made
+            size = slots(made)
+            if size < best.slots:
+                return Found(made, size, tuple(dict.fromkeys((*best.moves, move.name))))
         return None
 
 
@@ -84,23 +92,24 @@ def reshape_control_flow(function: Function, facts: Facts, unit: Unit, settings:
         return
     old = plain_blocks(function.blocks)
     graph = graph_of(replace(function, blocks=old), call_arguments(function, facts))
-    states = [graph, *Search(graph, settings).states()]
-    sizes = [slots(state) for state in states]
+    states = [Found(graph, slots(graph)), *Search(graph, settings).states()]
     count = 0
-    for state, size in reversed(list(zip(states, sizes, strict=True))):
-        if size >= function.slots or count >= MOST_PROPOSALS:
+    for state in reversed(states):
+        if state.slots >= function.slots or count >= MOST_PROPOSALS:
             break
-        made = blocks(state)
+        made = blocks(state.graph)
         if sum(block.slots for block in made) < function.slots:
-            cuts = relation(graph, state, facts)
-            yield Reshape(old, made, "shape:control-flow", "the same decisions by fewer branches and jumps", cuts)
+            name = "shape:" + "+".join(state.moves or ("layout",))
+            why = "the same decisions by fewer branches and jumps"
+            yield Reshape(old, made, name, why, relation(graph, state.graph, facts))
             count += 1
 
 
 def relation(before: Graph, after: Graph, facts: Facts) -> tuple[CutPoint, ...]:
     """Where both stand at the same point of the program, and that every register which is still read holds the same.
 
-    Not where a register that may be read was never set: what calls are handed in it differs from program to program.
+    Not where a register that may be read was never set: what calls are handed in it differs from program to program;
+    nor at a bare exit, which jumps to it may become.
     """
     joins = _joins(before) | _joins(after)
     live = after.live_in()
@@ -112,7 +121,8 @@ def relation(before: Graph, after: Graph, facts: Facts) -> tuple[CutPoint, ...]:
         if other in after.nodes and not {label, other} & after.moved and {label, other} & joins:
             state = facts.before(Point(label, 0))
             registers = [number for number in range(FRAME_POINTER) if live[other] >> number & 1]
-            if not any(state.regs[number].region is Region.UNINIT for number in registers):
+            is_exit = any(node.is_exit and not node.body for node in (before.nodes[label], after.nodes[other]))
+            if not is_exit and not any(state.regs[number].region is Region.UNINIT for number in registers):
                 places = [InRegister(number) for number in registers]
                 cuts.append(CutPoint(label, other, tuple(Equality(place, place) for place in places)))
     return tuple(cuts)
