@@ -140,8 +140,20 @@ def _improve(job: Job, settings: Settings) -> int:
             os.unlink(job.output)  # noqa: PTH108  a failing compilation leaves no object
             return 1
         return 0
+    warnings = outcome.warnings + _lost_tags(job, data)
+    for warning in warnings:
+        complain(f"{job.output}: {warning}")
+    if warnings and settings.strict:
+        os.unlink(job.output)  # noqa: PTH108
+        return 1
     _tell(job.output, outcome, settings)
     return 0
+
+
+def _lost_tags(job: Job, data: bytes) -> tuple[str, ...]:
+    from llvm_bridge.source_tags import lost_tags
+
+    return ('btf_decl_tag("k2:...") needs -g and was not honoured',) if lost_tags(job, data) else ()
 
 
 def _compiled_again(job: Job, settings: Settings) -> bytes | str | None:

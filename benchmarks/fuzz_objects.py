@@ -40,7 +40,7 @@ VARIANTS: Final = (
 )
 # What the programs do not have: a section that claims to be our plugin's record, and the old form of maps.
 CLAIMS: Final = """
-const char record[] __attribute__((section(".k2.facts"), used)) = "k2 facts 1\\n7entry";
+const char record[] __attribute__((section(".k2.facts"), used)) = "k2 facts 2\\n7entry";
 struct { unsigned type, key, value, entries, flags; } old __attribute__((section("maps"), used)) = {2, 4, 8, 1, 0};
 static void *(*lookup)(void *, const void *) = (void *)1;
 int seen;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -34,22 +35,39 @@ from verifier_model.bpf.insn import ByteOrder
 from verifier_model.bpf.unit import AccessFacts
 
 NAME: Final = ".k2.facts"
-_HEADER: Final = b"k2 facts 1\n"
+_HEADER: Final = b"k2 facts 2\n"
+_BEHIND_NAME: Final = b"\1"  # in front of each annotation of a function
 _VOLATILE, _ATOMIC, _BARRIER = 1, 2, 4  # `enum Access` of the plugin
 
 
 def parse_record(data: bytes) -> dict[str, AccessFacts]:
     """The facts of every function that the compiler emitted, by symbol name; raises ObjectError for a wrong form."""
-    if not data.startswith(_HEADER) or (len(data) > len(_HEADER) and data[-1]):
-        raise ObjectError(f"{NAME} is not of our form")
     found: dict[str, AccessFacts] = {}
-    for entry in data[len(_HEADER) :].split(b"\0")[:-1]:
-        name = entry[1:].decode("utf-8", "backslashreplace")
-        if not b"0" <= entry[:1] <= b"7" or not name or name in found:
+    for bits, name, _ in _entries(data):
+        if name in found:
             raise ObjectError(f"{NAME} is not of our form")
-        bits = int(entry[:1])
         found[name] = AccessFacts(bool(bits & _VOLATILE), bool(bits & _ATOMIC), bool(bits & _BARRIER))
     return found
+
+
+def parse_annotations(data: bytes) -> dict[str, tuple[str, ...]]:
+    """The texts that functions were annotated with, by symbol name; raises ObjectError for a wrong form."""
+    return {name: texts for _, name, texts in _entries(data) if texts}
+
+
+def _entries(data: bytes) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """(bits, symbol, annotations) of every function."""
+    if not data.startswith(_HEADER) or (len(data) > len(_HEADER) and data[-1]):
+        raise ObjectError(f"{NAME} is not of our form")
+    for entry in data[len(_HEADER) :].split(b"\0")[:-1]:
+        name, *texts = entry[1:].split(_BEHIND_NAME)
+        if not b"0" <= entry[:1] <= b"7" or not name:
+            raise ObjectError(f"{NAME} is not of our form")
+        yield int(entry[:1]), _decoded(name), tuple(_decoded(text) for text in texts)
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
 
 
 def without_section(data: bytes) -> bytes:

@@ -14,10 +14,10 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from llvm_bridge.elf import Elf, ObjectError, Relocation, parse, parse_relocations
-from llvm_bridge.facts_section import NAME, find, parse_record
+from llvm_bridge.facts_section import NAME, find, parse_annotations, parse_record
 from llvm_bridge.invocation import Job
 from llvm_bridge.toolchain import find_plugin
 from verifier_model.bpf.btf import BtfError
@@ -93,11 +93,14 @@ def _command(job: Job, folder: str | None) -> list[str]:
     plugin = find_plugin(job.llvm, folder)
     if plugin is None:
         raise NoFacts(f"no plugin for LLVM {job.llvm}" if job.llvm else "the compiler does not say its version")
-    return [job.words[0], "-cc1", f"-fpass-plugin={plugin}", *_without_outputs(job.words[2:])]
+    return [job.words[0], "-cc1", f"-fpass-plugin={plugin}", *silent_words(job.words[2:])]
 
 
-def _without_outputs(words: Sequence[str]) -> list[str]:
-    """The words with standard output for the object and no other file to write; raises NoFacts where one may be."""
+def silent_words(words: Sequence[str]) -> list[str]:
+    """The words of a `clang -cc1` job with standard output for its result and no other file to write.
+
+    Raises NoFacts where one may be written, or where the source is gone.
+    """
     kept: list[str] = []
     before = ""
     for word in words:
@@ -132,8 +135,20 @@ def _is_declined(word: str) -> bool:
     return name.startswith(_DECLINED) or any(part in name for part in _WRITING)
 
 
+class Recorded(NamedTuple):
+    """What the plugin recorded, by the symbol names of functions: their accesses, and `annotate` texts of ours."""
+
+    accesses: Mapping[str, AccessFacts]
+    annotations: Mapping[str, tuple[str, ...]]
+
+
 def facts_for(data: bytes, second: bytes) -> Mapping[str, AccessFacts]:
-    """What `second`, compiled with the plugin, says about the functions of `data`, by symbol name; raises NoFacts."""
+    """`recorded`, the accesses alone."""
+    return recorded(data, second).accesses
+
+
+def recorded(data: bytes, second: bytes) -> Recorded:
+    """What `second`, compiled with the plugin, says about the functions of `data`; raises NoFacts."""
     try:
         first, other = parse(data), parse(second)
         if any(section.name == NAME for section in first.sections):
@@ -144,10 +159,14 @@ def facts_for(data: bytes, second: bytes) -> Mapping[str, AccessFacts]:
         if _code(first) != _code(other):
             raise NoFacts("the plugin changed the code")
         facts = parse_record(other.sections[found].data)
+        wishes = parse_annotations(other.sections[found].data)
     except (ObjectError, BtfError):
         raise NoFacts("the plugin's object cannot be read") from None
     names = Counter(name for _, name, _, _ in _functions(first))
-    return {name: accesses for name, accesses in facts.items() if names[name] == 1}
+    return Recorded(
+        {name: accesses for name, accesses in facts.items() if names[name] == 1},
+        {name: texts for name, texts in wishes.items() if names[name] == 1},
+    )
 
 
 def _code(elf: Elf) -> list[object]:

@@ -2,7 +2,8 @@
 // volatile or atomic accesses or wrote assembly, as the IR stands when its optimisation is over (so after inlining).
 //
 // The record is the section ".k2.facts", read by llvm_bridge/facts_section.py: the header line, then for each function
-// one digit (the sum of the values of Access below), the symbol's name and a NUL.  The variable that holds it is
+// one digit (the sum of the values of Access below), the symbol's name, for each `annotate("k2:...")` of it a byte 1
+// and the text, and a NUL.  The variable that holds it is
 // private and has no debug info: it enters neither the symbol table nor BTF.  A module that has something of that name
 // already gets none.
 //
@@ -25,6 +26,7 @@
 #endif
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 #ifdef _LIBCPP_VERSION
@@ -37,7 +39,9 @@ extern "C" __attribute__((weak)) void LLVMGetVersion(unsigned* major, unsigned* 
 namespace {
 
 constexpr char kSection[] = ".k2.facts";
-constexpr char kHeader[] = "k2 facts 1\n";
+constexpr char kHeader[] = "k2 facts 2\n";
+constexpr char kBehindName = '\1';
+constexpr char kMark[] = "k2:";
 
 enum Access : unsigned { kNone = 0, kVolatile = 1, kAtomic = 2, kBarrier = 4 };
 
@@ -72,15 +76,41 @@ unsigned accessOf(const llvm::Instruction& instruction) {
   return found;
 }
 
+// Text of an annotation, as the front end made it: a private constant with a NUL at its end.
+std::string textOf(const llvm::Constant& pointer) {
+  const auto* variable = llvm::dyn_cast<llvm::GlobalVariable>(pointer.stripPointerCasts());
+  if (variable == nullptr || !variable->hasInitializer()) return {};
+  const auto* text = llvm::dyn_cast<llvm::ConstantDataSequential>(variable->getInitializer());
+  return text != nullptr && text->isCString() ? text->getAsCString().str() : std::string();
+}
+
+// `annotate("k2:...")` of every function: entries of @llvm.global.annotations are {function, text, file, line, more}.
+std::map<const llvm::Value*, std::string> annotationsOf(const llvm::Module& module) {
+  std::map<const llvm::Value*, std::string> found;
+  const llvm::GlobalVariable* all = module.getNamedGlobal("llvm.global.annotations");
+  if (all == nullptr || !all->hasInitializer()) return found;
+  for (const llvm::Use& use : all->getInitializer()->operands()) {
+    const auto* entry = llvm::dyn_cast<llvm::ConstantStruct>(use.get());
+    if (entry == nullptr || entry->getNumOperands() < 2) continue;
+    const std::string text = textOf(*entry->getOperand(1));
+    if (text.compare(0, sizeof kMark - 1, kMark) != 0 || text.find(kBehindName) != std::string::npos) continue;
+    found[entry->getOperand(0)->stripPointerCasts()] += kBehindName + text;
+  }
+  return found;
+}
+
 std::string recordOf(const llvm::Module& module) {
   std::string text = kHeader;
+  const auto annotations = annotationsOf(module);
   for (const llvm::Function& function : module) {
-    if (function.isDeclarationForLinker()) continue;
+    const llvm::StringRef name = llvm::GlobalValue::dropLLVMManglingEscape(function.getName());
+    if (function.isDeclarationForLinker() || name.contains(kBehindName)) continue;
     // Assembly at file scope may do anything to any function.
     unsigned found = module.getModuleInlineAsm().empty() ? kNone : kBarrier;
     for (const llvm::Instruction& instruction : llvm::instructions(function)) found |= accessOf(instruction);
     text += static_cast<char>('0' + found);
-    text += llvm::GlobalValue::dropLLVMManglingEscape(function.getName());
+    text += name;
+    if (const auto annotated = annotations.find(&function); annotated != annotations.end()) text += annotated->second;
     text += '\0';
   }
   return text;

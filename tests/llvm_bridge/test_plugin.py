@@ -71,7 +71,7 @@ EXPECTED = {
     "symbol_name": PLAIN,
     "program": PLAIN,
 }
-FORGED = 'const char forged[] __attribute__((section(".k2.facts"), used)) = "k2 facts 1\\n0load_volatile";\n'
+FORGED = 'const char forged[] __attribute__((section(".k2.facts"), used)) = "k2 facts 2\\n0load_volatile";\n'
 SECONDS = 60
 
 
@@ -278,12 +278,12 @@ def test_source_from_a_stream_is_not_read_again(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [b"", b"k2 facts 2\n", b"k2 facts 1\n0f", b"k2 facts 1\n8f\0", b"k2 facts 1\n0\0", b"k2 facts 1\n0f\x001f\0"],
+    [b"", b"k2 facts 3\n", b"k2 facts 2\n0f", b"k2 facts 2\n8f\0", b"k2 facts 2\n0\0", b"k2 facts 2\n0f\x001f\0"],
 )
 def test_record_of_another_form_is_refused(damage: bytes) -> None:
     with pytest.raises(ObjectError, match="not of our form"):
         parse_record(damage)
-    assert parse_record(b"k2 facts 1\n0f\x005g\0") == {"f": PLAIN, "g": AccessFacts(True, False, True)}
+    assert parse_record(b"k2 facts 2\n0f\x005g\0") == {"f": PLAIN, "g": AccessFacts(True, False, True)}
 
 
 # ---- forged records in input objects
@@ -302,7 +302,7 @@ def written(data: bytes) -> bytes:
 @pytest.mark.needs("clang-19", "llvm-objcopy-19")
 def test_forged_section_goes_and_nothing_else(folder: Path) -> None:
     plain, _ = compile_here(SOURCE)
-    (folder / "record").write_bytes(b"k2 facts 1\n0load_volatile\0")
+    (folder / "record").write_bytes(b"k2 facts 2\n0load_volatile\0")
     for flags in ("alloc,readonly,data,contents", "readonly,debug,contents"):
         command = ["llvm-objcopy-19", f"--add-section={NAME}=record", f"--set-section-flags={NAME}={flags}"]
         subprocess.run([*command, "x.o", "forged.o"], check=True, timeout=SECONDS)

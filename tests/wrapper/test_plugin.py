@@ -79,11 +79,11 @@ def test_failing_second_compilation_costs_the_facts_alone(tmp_path: Path, fault:
 
 @pytest.mark.parametrize("plugin", ["auto", "off"])
 def test_forged_record_is_neither_believed_nor_kept(tmp_path: Path, plugin: str) -> None:
-    forged = 'const char r[] __attribute__((section(".k2.facts"), used)) = "k2 facts 1\\n0volatile_load\\0000load";\n'
+    forged = 'const char r[] __attribute__((section(".k2.facts"), used)) = "k2 facts 2\\n0volatile_load\\0000load";\n'
     arguments = shlex.split("--target=bpf -O2 -mcpu=v3 -c own.c")
     seen = run(tmp_path, plugin, arguments, TELLING, own=VOLATILE + forged)
     assert seen.files["seen.txt"][1] == b"volatile_load None\nload None\n"
-    assert b"k2 facts 1" not in seen.files["own.o"][1] and seen.code == 0
+    assert b"k2 facts 2" not in seen.files["own.o"][1] and seen.code == 0
     source = [] if plugin == "off" else ["no facts from the plugin: the source has a section .k2.facts of its own"]
     assert sorted(counters(seen)) == sorted(
         [*source, "a section of the object that claims to be our plugin's was removed"]
