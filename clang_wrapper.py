@@ -29,10 +29,13 @@ def main(behind: tuple[str, ...] = ()) -> int:
     """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    from llvm_bridge.toolchain import CompilerMissing, find_compiler
+    from llvm_bridge.toolchain import BEHIND, CompilerMissing, find_compiler
 
+    is_inside = BEHIND in os.environ
     try:
         command, arguments = find_compiler(sys.argv, os.environ, behind)
+        if is_inside:
+            _become(command + arguments)
         return _compile(command, arguments)
     except (CompilerMissing, OSError) as error:
         complain(str(error))

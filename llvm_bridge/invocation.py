@@ -114,11 +114,15 @@ def _is_bpf_file(path: str) -> bool:
 
 
 def _ask(command: Sequence[str]) -> str:
-    """What a command prints on stderr and stdout; "" when it fails."""
+    """What a command prints on stderr and stdout; "" when it fails.
+
+    A ccache in between would answer for its own preprocessing, so it is told to stay out.
+    """
     import subprocess
 
+    environment = {**os.environ, "CCACHE_DISABLE": "1"}
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False)
     except OSError:
         return ""
     return "" if done.returncode else (done.stderr + done.stdout).decode(errors="surrogateescape")

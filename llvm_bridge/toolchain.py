@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # at run time `typing` would take longer to import than all t
     from typing import Final
 
 # What we put into the environment when the compiler that we start is a symbolic link to something else (ccache's
-# masquerade), because that may look for "the next clang on PATH" and find us again.
+# masquerade) or several words, because that may look for "the next clang on PATH" and find us again.  Who finds it
+# there is inside a compilation of ours, and leaves the object to us.
 BEHIND: Final = "_K2_BEHIND"
 _OWN_MARK: Final = b"clang_wrapper"
 _NO_LLC_IN_WHEEL: Final = "no llc: set K2_CLANG to a clang with its llc beside it, or install the Debian package llvm"
@@ -67,7 +68,8 @@ def find_compiler(
     else:
         compiler = find_llc(argv[0], environ) if "llc" in name else find_clang(argv[0], environ)
     program = compiler.command[0]
-    if os.path.islink(program) and "clang" not in os.path.basename(os.path.realpath(program)):
+    is_other = os.path.islink(program) and "clang" not in os.path.basename(os.path.realpath(program))
+    if compiler.kind != "wheel" and (is_other or len(compiler.command) > 1):
         environ[BEHIND] = program
     command = list(compiler.command)
     if compiler.kind == "wheel":
