@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from verifier_model.checker.access import access_problem, bounds_problem, owned_problem, stack_read_problem, type_name
@@ -103,6 +104,18 @@ _STRUCTURES: Final = {
     "tcp_send_ack": "tcp_sock",
     "xdp_output": "xdp_buff",
 }
+_CHECK_FOR_NULL: Final = frozenset(
+    {
+        "sk_storage_get",
+        "sk_storage_delete",
+        "task_storage_get",
+        "task_storage_delete",
+        "cgrp_storage_get",
+        "cgrp_storage_delete",
+        "inode_storage_get",
+        "inode_storage_delete",
+    }
+)
 PER_CPU: Final = frozenset({"per_cpu_ptr", "this_cpu_ptr"})
 _TYPED: Final = frozenset({Trust.TRUSTED, Trust.RCU, Trust.PLAIN})
 ArgumentRule = Callable[[Environment, State, Helper, int], "str | None"]
@@ -199,7 +212,7 @@ def _map_memory(is_key: bool, is_output: bool = False) -> ArgumentRule:
         if not is_key and helper.name == "map_update_elem" and definition.type in SOCKET_MAPS:
             return _socket(env, state, helper, reg)
         size = definition.key_size if is_key else definition.value_size
-        if size == 0:
+        if size == 0 or (definition.has_assumed_value and not is_key):
             return f"R{reg}: the size of map {definition.name}'s {'keys' if is_key else 'values'} is not known"
         return buffer_problem(env, state, reg, size, is_output, is_output, helper.name in _PACKET_HELPERS)
 
@@ -304,11 +317,20 @@ def _socket(env: Environment, state: State, helper: Helper, reg: int) -> str | N
         if env.root.program_type in _CONTEXT_FOR_SOCKET.get(helper.name, ()):
             return context_problem(register, reg)
         return f"R{reg} type=ctx expected=sock_common, sock, tcp_sock, trusted_ptr_"
+    register = _checked_later(env, helper, register)
     is_structure = is_assumed(register) or is_at(env, register, "sock_common")
     if helper.name in _TAKES_STRUCTURES and _is_usable(register) and is_structure:
         return None
     views = frozenset({"bpf_sock"}) if env.root.program_type == "sk_lookup" else _SOCKET_VIEWS
     return _named(env, register, reg, views)
+
+
+def _checked_later(env: Environment, helper: Helper, register: Register) -> Register:
+    """Some helpers on local storage take NULL themselves (ARG_PTR_TO_BTF_ID_OR_NULL, for all since 6.6)."""
+    release = None if env.knows is None else env.knows.release
+    is_taken = helper.name in _CHECK_FOR_NULL and (release or (0, 0, 0)) >= (6, 6, 0)
+    is_taken = is_taken and (not helper.name.startswith("sk_") or env.root.program_type == "tracing")
+    return replace(register, nullable=False) if is_taken and register.region is Region.OBJECT else register
 
 
 def _object(env: Environment, state: State, helper: Helper, reg: int) -> str | None:
@@ -317,6 +339,7 @@ def _object(env: Environment, state: State, helper: Helper, reg: int) -> str | N
         is_per_cpu = register.region is Region.OBJECT and register.object is not None and not register.off
         is_per_cpu = is_per_cpu and register.object is not None and register.object.trust is Trust.PERCPU
         return None if is_per_cpu else f"R{reg} type={type_name(register)} expected=percpu_ptr_"
+    register = _checked_later(env, helper, register)
     wanted = _STRUCTURES.get(helper.name)
     if wanted is None:
         return f"R{reg}: the model does not know what bpf_{helper.name} takes"

@@ -39,6 +39,7 @@ BEYOND_END: Final = -2
 _NEVER_NULL: Final = frozenset({Region.MAP_VALUE, Region.MAP, Region.MEMORY, Region.OBJECT, Region.STACK, Region.CTX})
 _KNOWN_NOT_NULL: Final = frozenset({Region.MAP_VALUE})
 _TRUSTED_NOT_NULL: Final = (6, 6, 0)
+_EQUAL_NOT_NULL: Final = (6, 2, 0)
 _NO_STRUCTURES: Final = frozenset({"(buffer)", "(writable)", "bpf_dynptr"})
 _KNOWN_SOCKETS: Final = frozenset({"bpf_sock", "bpf_sock_common", "bpf_tcp_sock"})
 
@@ -69,9 +70,32 @@ def branch(insn: Insn, state: State, taken: bool, knows: Knowledge | None = None
         return _null_check(state, dst, (row.op == "jeq") == taken, knows)
     if knows is None and src.is_pointer and dst.is_scalar and dst.value.constant == 0 and row.op in ("jeq", "jne"):
         return _null_check(state, src, (row.op == "jeq") == taken, knows)
+    if knows is not None and dst.is_pointer and src.is_pointer and (row.op == "jeq") is taken:
+        state = _same_pointer(insn, state, knows)
     if knows is not None and knows.beyond_end and end_decides(insn, state) is (not taken):
         return None
     return _packet_check(insn, state, taken, knows)
+
+
+def _same_pointer(insn: Insn, state: State, knows: Knowledge) -> State:
+    """Where two pointers are equal and one is not NULL, neither is the other (no structures of the kernel's)."""
+    if insn.row.op not in ("jeq", "jne") or (knows.release or (0, 0, 0)) < _EQUAL_NOT_NULL:
+        return state
+    for at, other in ((insn.dst, insn.src), (insn.src, insn.dst)):
+        register = state.regs[at]
+        if register.nullable and _may_be_learnt(register) and _is_never_null(state.regs[other]):
+            return with_reg(state, at, replace(register, nullable=False))
+    return state
+
+
+def _may_be_learnt(register: Register) -> bool:
+    is_socket = register.object is not None and register.object.name in _KNOWN_SOCKETS
+    return register.region is Region.MAP_VALUE or (register.region is Region.OBJECT and is_socket)
+
+
+def _is_never_null(register: Register) -> bool:
+    is_known = register.region in (Region.MAP_VALUE, Region.DATA) or _may_be_learnt(register)
+    return is_known and not register.nullable and _is_start(register)
 
 
 def _numbers(

@@ -111,6 +111,8 @@ def _sum_problem(at: int, op: str, pointer: Register, number: Register) -> str |
     name = type_name(pointer)
     if pointer.nullable:
         return f"R{at} pointer arithmetic on {name} prohibited, null-check it first"
+    if pointer.region is Region.MAP and op == "add" and number.value.constant == 0:
+        return None
     if pointer.region in _FIXED or (pointer.region is Region.OBJECT and not _is_structure(pointer, number)):
         return f"R{at} pointer arithmetic on {name} prohibited"
     if op == "sub" and pointer.region is Region.STACK:

@@ -49,6 +49,8 @@ _READERS: Final = frozenset(
         "bpf_dynptr_is_rdonly",
         "bpf_dynptr_size",
         "bpf_dynptr_adjust",
+        "bpf_crypto_decrypt",
+        "bpf_crypto_encrypt",
         _CLONE,
     }
 )

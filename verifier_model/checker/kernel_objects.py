@@ -20,6 +20,7 @@ from verifier_model.contracts.contexts import VIEWS, field_of
 from verifier_model.contracts.kernel_types import Step, holds_at, pointer_behind, walk
 from verifier_model.contracts.local_types import local_fields
 from verifier_model.contracts.map_fields import overlapping
+from verifier_model.contracts.maps import structure_of
 from verifier_model.contracts.operations import OWNERS, may_write, may_write_connection
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
@@ -178,6 +179,39 @@ def local_problem(env: Environment, kind: ObjectType, off: int, size: int) -> st
     except BtfError as error:
         return str(error)
     return step if isinstance(step, str) else None
+
+
+def map_problem_at(env: Environment, reg: int, pointer: Register, off: int, size: int, is_store: bool) -> str | None:
+    """Why the kernel's own structure of a map may not be accessed there (check_ptr_to_map_access)."""
+    if pointer.nullable or pointer.value.constant != 0 or is_store or off + pointer.off < 0:
+        return f"R{reg} invalid mem access 'map_ptr'"
+    step = _map_step(env, pointer, off, size)
+    return step if isinstance(step, str) else None
+
+
+def _map_step(env: Environment, pointer: Register, off: int, size: int) -> Step | str:
+    definition, kernel = env.unit.map(pointer.symbol), env.unit.kernel_types
+    structure = "" if definition is None else structure_of(definition.type)
+    type_id = kernel.named(structure, Kind.STRUCT) if kernel is not None and structure else 0
+    if kernel is None or not type_id:
+        return "map_ptr access not supported where the kernel's types are not known"
+    try:
+        return walk(kernel, type_id, off + pointer.off, size)
+    except BtfError as error:
+        return str(error)
+
+
+def loaded_from_map(env: Environment, pointer: Register, off: int, size: int) -> Register:
+    """What a load of a map's own structure gives."""
+    unknown = _SIZED[size] if size < 4 else UNKNOWN
+    step, kernel = _map_step(env, pointer, off, size), env.unit.kernel_types
+    if isinstance(step, str) or kernel is None or pointer.nullable:
+        return unknown
+    if not step.is_pointer:
+        return _SIZED[size]
+    is_plain = step.tag is None and not step.through_union
+    kind = ObjectType(kernel.types[step.type_id].name, step.type_id, Trust.PLAIN if is_plain else Trust.UNTRUSTED)
+    return object_pointer(env, kind, False)
 
 
 def may_store(env: Environment, kind: ObjectType, off: int, size: int) -> bool:

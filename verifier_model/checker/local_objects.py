@@ -41,7 +41,9 @@ _HOLDERS: Final = frozenset({"hash", "lru_hash", "array"})
 POINTERS: Final = frozenset({"kptr", "kptr_untrusted", "percpu_kptr"})
 # Structures that maps know how to give back (register_btf_id_dtor_kfuncs); RCU protects all of them.
 _RETURNABLE: Final = frozenset({"task_struct", "cgroup", "bpf_cpumask"})
-_RETURNABLE_IF_THERE: Final = frozenset({"prog_test_ref_kfunc"})  # as part of the kernel, or in no BTF of it
+_RETURNABLE_IF_THERE: Final = frozenset(
+    {"prog_test_ref_kfunc", "bpf_crypto_ctx"}
+)  # as part of the kernel, or in no BTF of it
 NESTED_SINCE: Final = (6, 12, 0)  # fields of structures inside a value or variable count, too
 
 

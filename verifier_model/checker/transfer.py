@@ -99,6 +99,8 @@ def _pointer_sum(env: Environment, op: str, dst: Register, src: Register) -> Reg
         dst, src = src, dst
     if not src.is_scalar:
         return UNKNOWN
+    if dst.region is Region.MAP and op == "add" and src.value.constant == 0 and not dst.nullable:
+        return replace(dst, exact=None)
     if not dst.is_pointer or dst.nullable or dst.region not in _MOVABLE:
         return _ANY if dst.is_scalar else UNKNOWN
     if src.value.constant is not None:

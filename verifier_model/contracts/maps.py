@@ -138,5 +138,32 @@ def takes_helper(type: int, helper: str, program_type: str | None) -> bool:
     return helper not in _SPECIAL_HELPERS
 
 
+# The kernel's own structure behind a map, by type (map_btf_id of its bpf_map_ops).
+_STRUCTURES: Final[dict[str, str]] = {
+    name: structure
+    for structure, names in (
+        ("bpf_array", "array percpu_array prog_array perf_event_array cgroup_array array_of_maps"),
+        ("bpf_htab", "hash percpu_hash lru_hash lru_percpu_hash hash_of_maps"),
+        ("lpm_trie", "lpm_trie"),
+        ("bpf_stack_map", "stack_trace"),
+        ("bpf_queue_stack", "queue stack"),
+        ("bpf_ringbuf_map", "ringbuf user_ringbuf"),
+        ("bpf_dtab", "devmap devmap_hash"),
+        ("bpf_cpu_map", "cpumap"),
+        ("xsk_map", "xskmap"),
+        ("bpf_stab", "sockmap"),
+        ("bpf_shtab", "sockhash"),
+        ("bpf_local_storage_map", "sk_storage inode_storage task_storage cgrp_storage"),
+    )
+    for name in names.split()
+}
+
+
+def structure_of(type: int) -> str:
+    """The structure behind maps of that type, "" where it is not known."""
+    row = MAP_TYPES.get(type)
+    return "" if row is None else _STRUCTURES.get(row.name, "")
+
+
 READ_ONLY_FOR_PROGRAMS: Final = 0x80  # BPF_F_RDONLY_PROG: loads only
 WRITE_ONLY_FOR_PROGRAMS: Final = 0x100  # BPF_F_WRONLY_PROG
