@@ -84,6 +84,13 @@ struct {
 	__type(value, struct stored);
 } pointers SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} storages SEC(".maps");
+
 #define PAIR_OF(type, name, what)                                        \
 	SEC("?" type) int ok_##name(void *ctx) { return what(ctx, 0); } \
 	SEC("?" type) int bad_##name(void *ctx) { return what(ctx, 1); }
@@ -479,5 +486,19 @@ BODY memory(void *ctx, int bad)
 	return bpf_strncmp(task->comm, bad ? 17 : 16, "x");
 }
 PAIR_OF("tp_btf/sched_switch", memory, memory)
+
+BODY map_itself(void *ctx, int bad)
+{
+	return ((volatile __u32 *)&pointers)[bad ? -1 : 6] & 1;
+}
+PAIR(map_itself)
+
+BODY storage(void *ctx, int bad)
+{
+	struct task_struct *task = bad ? (void *)((__u64 *)ctx)[0] : (void *)((__u64 *)ctx)[1];
+	__u64 *own = bpf_task_storage_get(&storages, (void *)task, NULL, 0);
+	return own ? *own & 1 : 0;
+}
+PAIR_OF("tp_btf/sched_switch", storage, storage)
 
 char _license[] SEC("license") = "GPL";
