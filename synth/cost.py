@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.isa import Row
+from verifier_model.bpf.isa import ROWS, Row
 
 DEFAULT_TABLE = "x86_64"
 
@@ -33,12 +34,41 @@ class CostTable:
         raise KeyError(f"cost table {self.name} has no price for {row.name}")
 
 
+class CostError(ValueError):
+    """A cost table cannot be read; the text is one sentence."""
+
+
+_chosen = DEFAULT_TABLE
+
+
+def choose(name: str) -> None:
+    """Let `table` give this table from now on, in this process: a shipped one's name, or the path of a file."""
+    global _chosen
+    _chosen = name or DEFAULT_TABLE
+
+
+def table(name: str = "") -> CostTable:
+    """The shipped table of that name, or that of a file ("/" in the name); by default the chosen one.
+
+    Raises CostError.
+    """
+    return _read(name or _chosen)
+
+
 @cache
-def table(name: str = DEFAULT_TABLE) -> CostTable:
-    """The shipped table of that name; raises FileNotFoundError when there is none."""
-    with files("synth").joinpath("costs", f"{name}.toml").open("rb") as stream:
-        data = tomllib.load(stream)
-    return CostTable(name, data["source"], {key: int(value) for key, value in data["picoseconds"].items()})
+def _read(name: str) -> CostTable:
+    try:
+        text = (Path(name) if "/" in name else files("synth").joinpath("costs", f"{name}.toml")).read_text()
+        data = tomllib.loads(text)
+        prices = {key: int(value) for key, value in data["picoseconds"].items()}
+        found = CostTable(name, data["source"], prices)
+        for row in ROWS:
+            found.of(row)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CostError(f"no cost table in {name}: {error}") from None
+    if min(prices.values()) < 0:
+        raise CostError(f"no cost table in {name}: a cost below zero")
+    return found
 
 
 def slots(insns: Iterable[Insn]) -> int:

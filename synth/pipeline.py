@@ -350,6 +350,7 @@ def optimise(
     that nobody may touch, or for which nothing was found, comes back as the very same value.  `journal` is filled in.
     `memory` has what earlier runs found, and gets what this one finds; a gate's word is not for keeping.
     """
+    cost.choose(settings.costs)
     refusal = gate(unit) if gate is not None else None
     runs: list[Run] = []
     numbered = 0

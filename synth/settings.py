@@ -33,6 +33,7 @@ class Settings:
     disable: bool = False
     goal: str = "balanced"
     effort: int = 1
+    costs: str = ""
     tiers: tuple[str, ...] = ()
     budget: int = 0
     seed: int = 1
@@ -91,6 +92,8 @@ class Settings:
     def digest(self) -> str:
         """Twelve hex digits over the settings that can change an output byte."""
         text = "\n".join(f"{row.name}={getattr(self, row.name)!r}" for row in ROWS if row.shapes_output)
+        if "/" in self.costs:
+            text += _content(self.costs)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -151,6 +154,23 @@ def _goals(text: str) -> tuple[str, ...]:
     return words
 
 
+def _content(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  pathlib is slow to import
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _costs(text: str) -> str:
+    from synth.cost import CostError, table
+
+    try:
+        return table(text).name
+    except CostError as error:
+        raise ValueError(f"the name of a shipped cost table or the path of one by k2 calibrate ({error})") from None
+
+
 def _program_types(text: str) -> tuple[str, ...]:
     from verifier_model.contracts.programs import PROGRAM_TYPES
 
@@ -190,6 +210,13 @@ ROWS: Final = (
         "effort",
         _count(0, EFFORTS - 1),
         "0: passes only; 1: and enumeration and short chains; 2: for release builds; 3: as long as gains come",
+        True,
+    ),
+    Row(
+        "costs",
+        _costs,
+        "what instructions cost: a shipped table's name (default x86_64), or a path, with a slash, of what "
+        "`k2 calibrate` wrote",
         True,
     ),
     Row("tiers", _tiers, "exactly these tiers (passes, enumerate, stochastic), or none; default: by effort", True),

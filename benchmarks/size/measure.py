@@ -10,10 +10,13 @@ import hashlib
 import io
 import json
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -24,9 +27,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from benchmarks.kernel_word import ROOT
 from benchmarks.size.objects import Subject, function_slots
-from object_stage import optimise_in_child
-from processes import ChildFailed
-from synth.record import Record
+from synth.record import Record, from_json
 from synth.settings import Settings
 from verifier_model.kernel.packages import cache_folder
 
@@ -126,28 +127,51 @@ def known_results(path: Path) -> dict[str, Result]:
 
 
 def optimised(plan: Plan) -> Result:
-    """The object optimised as the wrapper does it, in a child process with all that importing costs."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.monotonic()
-    try:
-        outcome = optimise_in_child(plan.subject.data, plan.settings, plan.subject.cpu_level)
-    except ChildFailed as error:
-        return Result(plan.key, failure=str(error), seconds=time.monotonic() - start)
-    seconds = time.monotonic() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    """The object optimised twice, each time in a fresh process: with an empty cache, and with what that left in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.o"
+        source.write_bytes(plan.subject.data)
+        settings = replace(plan.settings, cache=str(Path(folder) / "cache"))
+        cold = _run(source, Path(folder) / "cold.o", plan.subject.cpu_level or 0, settings)
+        if isinstance(cold, str):
+            return Result(plan.key, failure=cold)
+        warm = _run(source, Path(folder) / "warm.o", plan.subject.cpu_level or 0, settings)
+        if isinstance(warm, str) or (warm.data, warm.record) != (cold.data, cold.record):
+            return Result(plan.key, failure="a warm cache gives another result than a cold one")
     return Result(
         plan.key,
-        outcome.data.hex(),
+        cold.data.hex(),
         "",
-        round(seconds, 3),
-        None,
-        round(cpu, 3),
-        function_slots(outcome.data),
-        _kept(outcome.record, plan.subject),
-        _gains(outcome.record),
-        {one.name: dict(one.refusals) for one in outcome.record.functions if one.refusals},
+        round(cold.seconds, 3),
+        round(warm.seconds, 3),
+        round(cold.cpu_seconds, 3),
+        function_slots(cold.data),
+        _kept(cold.record, plan.subject),
+        _gains(cold.record),
+        {one.name: dict(one.refusals) for one in cold.record.functions if one.refusals},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    data: bytes
+    record: Record
+    seconds: float
+    cpu_seconds: float
+
+
+def _run(source: Path, target: Path, level: int, settings: Settings) -> _Run | str:
+    """One process from its start to its end, or why there is no output."""
+    changed = {name: value for name, value in asdict(settings).items() if value != getattr(Settings(), name)}
+    command = [sys.executable, "-m", "benchmarks.size.one", str(source), str(target), str(level), json.dumps(changed)]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    last = (done.stdout.splitlines() or done.stderr.splitlines() or ["no word"])[-1]
+    if done.returncode != 0:
+        return last
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return _Run(target.read_bytes(), from_json(last), seconds, cpu)
 
 
 def _kept(record: Record, subject: Subject) -> dict[str, str]:
