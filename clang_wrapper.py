@@ -135,6 +135,8 @@ def _improve(job: Job, settings: Settings) -> int:
         outcome = optimise_in_child(data, settings, job.cpu_level, _compiled_again(job, settings))
         if settings.certificate:  # first: no rewrite without its proof
             write_certificate(settings.certificate, job.output, outcome)
+        if read_output(job.output) != data:
+            return 0  # another make has compiled into it meanwhile: that is the newer object
         if outcome.data != data:
             replace_output(job.output, outcome.data)
     except (ChildFailed, OSError) as error:
