@@ -15,7 +15,7 @@ from verifier_model.checker.callgraph import callee_of, handed_over
 from verifier_model.checker.calls import helper_of
 from verifier_model.checker.iterators import is_next_call
 from verifier_model.checker.kernel_calls import kfunc_name
-from verifier_model.contracts.kfuncs import Signature, signature
+from verifier_model.contracts.kfunc_signatures import Signature, signature
 
 CALLER_SAVED: Final = 0b111111
 _FRAME_BIT: Final = 1 << FRAME_POINTER

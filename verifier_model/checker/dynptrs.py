@@ -17,7 +17,8 @@ from verifier_model.checker.kernel_calls import FOLLOWED_ELSEWHERE, RULES, after
 from verifier_model.checker.memory import first_slot, frame_stack, soften, stack_span, with_stack
 from verifier_model.checker.references import acquired, released
 from verifier_model.contracts.helpers import Helper
-from verifier_model.contracts.kfuncs import Kfunc, KfuncArgument, Parameter
+from verifier_model.contracts.kfunc_signatures import KfuncArgument, Parameter
+from verifier_model.contracts.kfuncs import Kfunc
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import EMPTY_SLOT, SLOT_SIZE, STACK_BYTES, StackSlot, State

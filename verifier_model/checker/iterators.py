@@ -15,7 +15,8 @@ from verifier_model.checker.environment import UNINIT, ZERO, Environment
 from verifier_model.checker.kernel_calls import RULES, after_kfunc, kfunc_name
 from verifier_model.checker.memory import first_slot, frame_stack, with_stack
 from verifier_model.checker.references import acquired, released
-from verifier_model.contracts.kfuncs import KFUNCS, Kfunc, KfuncArgument, Parameter, signature
+from verifier_model.contracts.kfunc_signatures import KfuncArgument, Parameter, signature
+from verifier_model.contracts.kfuncs import KFUNCS, Kfunc
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import Region, Register, Trust
 from verifier_model.domains.state import EMPTY_SLOT, SLOT_SIZE, STACK_BYTES, StackSlot, State

@@ -43,17 +43,8 @@ from verifier_model.checker.references import (
     owner_of,
     released,
 )
-from verifier_model.contracts.kfuncs import (
-    CASTS,
-    KERNEL_CONTEXTS,
-    KFUNCS,
-    Kfunc,
-    KfuncArgument,
-    Parameter,
-    Returned,
-    Signature,
-    signature,
-)
+from verifier_model.contracts.kfunc_signatures import KfuncArgument, Parameter, Returned, Signature, signature
+from verifier_model.contracts.kfuncs import CASTS, KERNEL_CONTEXTS, KFUNCS, Kfunc
 from verifier_model.contracts.programs import is_sleepable
 from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar

@@ -17,7 +17,8 @@ from verifier_model.checker.access import type_name
 from verifier_model.checker.environment import UNINIT, ZERO, Environment, each_register
 from verifier_model.checker.kernel_calls import FOLLOWED_ELSEWHERE, RULES, UNDER_LOCK
 from verifier_model.checker.references import LOCK, acquired, holding, is_local, owner_of, released
-from verifier_model.contracts.kfuncs import Kfunc, KfuncArgument, Parameter
+from verifier_model.contracts.kfunc_signatures import KfuncArgument, Parameter
+from verifier_model.contracts.kfuncs import Kfunc
 from verifier_model.contracts.local_types import ROOTS, all_agree, local_fields
 from verifier_model.contracts.map_fields import MapField, fields_of
 from verifier_model.contracts.maps import MAP_TYPES
