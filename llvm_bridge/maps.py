@@ -6,8 +6,8 @@ import struct
 from dataclasses import replace
 from typing import Final
 
-from llvm_bridge.elf import SHF_WRITE, SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT, Elf
-from verifier_model.bpf.btf import Btf, BtfError, Kind
+from llvm_bridge.elf import SHF_WRITE, SHN_UNDEF, SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT, Elf
+from verifier_model.bpf.btf import LINKAGE_EXTERN, Btf, BtfError, Kind
 from verifier_model.bpf.unit import DataSection, MapDef, inner_name
 
 MAP_SECTIONS: Final = (".maps", "maps")
@@ -27,8 +27,24 @@ def map_symbols(elf: Elf) -> dict[str, tuple[int, int]]:
     }
 
 
+def external_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
+    """Maps that another object defines: undefined symbols whose type in BTF is a map's (libbpf, linker.c)."""
+    if graph is None:
+        return {}
+    missing = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF and symbol.name}
+    placed = {member.type for section in graph.types if section.kind is Kind.DATASEC for member in section.members}
+    found = {}
+    for index, variable in enumerate(graph.types):
+        is_extern = variable.kind is Kind.VAR and variable.linkage == LINKAGE_EXTERN and variable.name in missing
+        if is_extern and index not in placed:
+            definition = _definition(graph, variable.name, variable.type, is_external=True)
+            if definition is not None and definition.type and definition.key_size:
+                found[variable.name] = definition
+    return found
+
+
 def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
-    """All maps of the object, the internal ones of data sections included; sizes that nobody declares are 0."""
+    """All maps of the object, those of data sections and of other objects included; sizes nobody declares are 0."""
     declared = _declared(graph) if graph else {}
     sections = _sections(graph) if graph else {}
     maps = {}
@@ -37,6 +53,7 @@ def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
         if found is None and elf.sections[section].name == "maps":
             found = _legacy(name, elf.sections[section].data[start : start + 4 * _LEGACY_WORDS], elf)
         maps[name] = found or MapDef(name, 0, 0, 0, 0)
+    maps.update(external_maps(elf, graph))
     for name, data in data_sections(elf).items():
         if name.startswith(_INTERNAL):
             definition = MapDef(name, BPF_MAP_TYPE_ARRAY, 4, data.size, 1, is_private=True)
@@ -95,8 +112,11 @@ def _declared(graph: Btf) -> dict[str, MapDef]:
     return found
 
 
-def _definition(graph: Btf, name: str, type: int, is_inner: bool = False) -> MapDef | None:
-    """The map that a variable of DATASEC .maps declares, None when it is not a structure we can read."""
+def _definition(graph: Btf, name: str, type: int, is_inner: bool = False, is_external: bool = False) -> MapDef | None:
+    """The map that a variable of that type is, None when it is not a structure we can read.
+
+    Of a map that another object defines the value's type may be a mere name: its size is 0 then.
+    """
     numbers = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0, "map_flags": 0}
     value_type, inner = 0, None
     try:
@@ -110,7 +130,8 @@ def _definition(graph: Btf, name: str, type: int, is_inner: bool = False) -> Map
                 pointer = graph.resolve(member.type)
                 if pointer.kind is not Kind.PTR:
                     return None
-                numbers[member.name + "_size"] = graph.size_of(pointer.type)
+                is_elsewhere = is_external and graph.resolve(pointer.type).kind is Kind.FWD
+                numbers[member.name + "_size"] = 0 if is_elsewhere else graph.size_of(pointer.type)
                 value_type = pointer.type if member.name == "value" else value_type
             elif member.name == "values" and not is_inner:
                 numbers["value_size"] = _DESCRIPTOR_BYTES
@@ -126,6 +147,7 @@ def _definition(graph: Btf, name: str, type: int, is_inner: bool = False) -> Map
         numbers["map_flags"],
         value_type=value_type,
         inner=inner,
+        is_external=is_external,
     )
 
 

@@ -6,7 +6,7 @@ load keeps it in bytes in its low immediate; a call keeps (addend in slots) - 1 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from llvm_bridge import jump_tables
@@ -57,6 +57,7 @@ class References:
     code: Mapping[int, CodeSection]
     map_starts: Mapping[tuple[int, int], str]
     jump_tables: Mapping[int, int] = field(default_factory=dict)
+    external_maps: frozenset[str] = frozenset()
 
     def function(self, section: int, target: int, symbol: int, relocation: int) -> Ref:
         """A reference to the function that holds the byte `target`; raises ObjectError when none does."""
@@ -85,7 +86,8 @@ class References:
 
     def _address(self, symbol: Symbol, entry: Relocation, addend: int) -> Ref:
         if symbol.section == SHN_UNDEF:
-            return Ref(RefKind.EXTERN, symbol.name, addend, entry.symbol, entry.type)
+            kind = RefKind.MAP if symbol.name in self.external_maps else RefKind.EXTERN
+            return Ref(kind, symbol.name, addend, entry.symbol, entry.type)
         if not symbol.is_defined:
             raise ObjectError(f"a reference to {symbol.name}, which lies in no section")
         target = symbol.value + addend
@@ -105,9 +107,10 @@ class References:
         return Ref(RefKind.DATA, section.name, target, entry.symbol, entry.type)
 
 
-def references(elf: Elf, code: Mapping[int, CodeSection]) -> References:
+def references(elf: Elf, code: Mapping[int, CodeSection], external: Collection[str] = ()) -> References:
+    """`external`: names of the maps that other objects define."""
     starts = {place: name for name, place in map_symbols(elf).items()}
-    return References(elf, code, starts, jump_tables.table_sizes(elf))
+    return References(elf, code, starts, jump_tables.table_sizes(elf), frozenset(external))
 
 
 def places(elf: Elf) -> dict[tuple[RefKind, str], tuple[int, int]]:
@@ -121,4 +124,5 @@ def places(elf: Elf) -> dict[tuple[RefKind, str], tuple[int, int]]:
     for symbol in elf.symbols:
         if symbol.section == SHN_UNDEF and symbol.name:
             found[RefKind.EXTERN, symbol.name] = (SHN_UNDEF, 0)
+            found.setdefault((RefKind.MAP, symbol.name), (SHN_UNDEF, 0))
     return found

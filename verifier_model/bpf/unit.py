@@ -98,7 +98,8 @@ class MapDef:
     """A map as its BTF definition declares it; sizes in bytes, 0 when the definition does not say.
 
     `value_type` is the id of the value's type in the object's BTF, 0 when it is not declared.  `inner`: what the maps
-    inside a map of maps look like.
+    inside a map of maps look like.  `is_external`: another object defines it, and a linker brings both together.
+    `has_assumed_value`: of such a map, the value's size is no more than a guess at what clang's own code needs.
     """
 
     name: str
@@ -110,6 +111,8 @@ class MapDef:
     is_private: bool = False  # internal .bss/.data/.rodata map that no other symbol can alias
     value_type: int = 0
     inner: MapDef | None = None
+    is_external: bool = False
+    has_assumed_value: bool = False
 
 
 def inner_name(name: str) -> str:

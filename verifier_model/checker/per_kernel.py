@@ -10,6 +10,7 @@ from verifier_model.checker.check import Rejection, Report, check
 from verifier_model.checker.knowledge import Knowledge, knowledge, knows_no_more
 from verifier_model.contracts.kernels import Profile
 
+_REACHES = tuple(range(8, 257, 8))  # bytes of a value; values of which code reads more are not looked into
 _UNMODELLED = "what programs without privileges may do is not modelled"
 
 
@@ -35,16 +36,18 @@ def _checked(
 class Guard:
     """A verifier that accepts a function, and how many instructions it processes for that, program by program.
 
-    `as_type`: what programs are loaded as whose sections do not say it, "" for what they are taken to be.
+    `as_type`: what programs are loaded as whose sections do not say it, "" for what they are taken to be.  `reach`: see
+    `reaching`.
     """
 
     knows: Knowledge
     loads: tuple[int, ...]
     as_type: str = ""
+    reach: int = 0
 
     def report(self, unit: Unit, function: Function) -> Report:
         """What this verifier says of a changed function."""
-        unit = loaded_as(unit.with_function(function), self.as_type)
+        unit = reaching(loaded_as(unit.with_function(function), self.as_type), self.reach)
         return check(unit, unit.function(function.name), self.knows)
 
     def allows(self, report: Report) -> bool:
@@ -74,6 +77,20 @@ def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple
     return found + tuple(others)
 
 
+def reaching(unit: Unit, reach: int) -> Unit:
+    """The unit where values of unknown size in maps of other objects have `reach` bytes.
+
+    A larger value never turns an accepted program away.  So where clang's code is accepted with the least reach that
+    does it, the linked one was accepted for at least as much, and what is accepted with that least reach still is.
+    """
+    assumed = {
+        name: replace(definition, value_size=reach, has_assumed_value=True)
+        for name, definition in unit.maps.items()
+        if definition.is_external and not definition.value_size
+    }
+    return replace(unit, maps={**unit.maps, **assumed}) if assumed and reach else unit
+
+
 def other_types(unit: Unit) -> tuple[str, ...]:
     """What programs of the unit may be loaded as besides, in the order of their functions."""
     return tuple(dict.fromkeys(name for function in unit.functions for name in function.also_types))
@@ -91,6 +108,19 @@ def _to_change(unit: Unit, program_type: str) -> Iterator[Function]:
 
 
 def _guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
+    found = _guards_at(unit, function, profiles)
+    if not any(definition.is_external and not definition.value_size for definition in unit.maps.values()):
+        return found
+    for reach in _REACHES:
+        if not isinstance(found, Report):
+            break
+        found = _guards_at(reaching(unit, reach), function, profiles)
+        if not isinstance(found, Report):
+            found = tuple(replace(guard, reach=reach) for guard in found)
+    return found
+
+
+def _guards_at(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
     found: list[Guard] = []
     refusal = Report(False, Rejection(function.name, None, "no kernel is named"), 0)
     tried: dict[Knowledge, Report] = {}
