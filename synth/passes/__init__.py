@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import addresses, branches, dead, legacy, memory, rearrange, registers, rotate, values
+from synth.passes import addresses, atomics, branches, dead, legacy, memory, rearrange, registers, rotate, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -33,6 +33,9 @@ PASSES: Final = (
         legacy.fold_into_packet_load,
     ),
     Pass("relieve", "registers", "r1 = u8[r2] with r2 == r6 + 14, r6 living on  ==  r1 = u8[r6+14]", registers.relieve),
+    Pass(
+        "update-at-once", "memory", "r1 = u64[p]; r1 += r2; u64[p] = r1  ==  lock u64[p] += r2", atomics.update_at_once
+    ),
     Pass("immediate-operand", "registers", "r2 = 7; r1 += r2  ==  r2 = 7; r1 += 7", registers.immediate_operand),
 )
 

@@ -140,6 +140,12 @@ class Entry:
         return terms.var(("base", kind, "at", place), WORD)
 
 
+def is_start(term: Term, fact: Register) -> bool:
+    """Is the term the start of the object that a pointer with these facts leads to, as `Entry` names it?"""
+    name = term.data
+    return term.op == "var" and isinstance(name, tuple) and name[:2] == ("base", (fact.region, fact.symbol, fact.frame))
+
+
 def _number_key(fact: Register) -> Hashable | None:
     if not fact.id:
         return None

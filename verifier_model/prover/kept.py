@@ -9,7 +9,7 @@ from verifier_model.bpf.insn import NO_ORIGIN, Insn
 from verifier_model.bpf.isa import STORE_KINDS, Kind
 from verifier_model.domains.registers import SHARED, Region, Register
 from verifier_model.prover import events as ev
-from verifier_model.prover.entry import SCALAR_FACT, UNKNOWN_FACT, WORD, Value
+from verifier_model.prover.entry import SCALAR_FACT, UNKNOWN_FACT, WORD, Value, is_start
 from verifier_model.prover.limits import TooHardError
 from verifier_model.prover.memory import cut, glue
 from verifier_model.prover.provenance import is_private, region_key
@@ -17,6 +17,10 @@ from verifier_model.prover.run import Run
 from verifier_model.prover.terms import Term
 
 _SKB_REGISTER = 6
+_PLAIN = frozenset({"add", "or", "and", "xor"})
+# Hash, array, their per-CPU and LRU kinds: values start at a multiple of eight (kernel/bpf/hashtab.c, arraymap.c).
+# Tries are not among them (lpm_trie.c: the value comes straight behind the key).
+_ALIGNED_VALUES = frozenset({1, 2, 5, 6, 9, 10})
 _PATCHABLE = frozenset({Kind.ALU, Kind.LOAD_WIDE, Kind.LOAD, Kind.STORE, Kind.STORE_IMM})
 
 
@@ -78,6 +82,9 @@ def atomic(run: Run, insn: Insn) -> None:
     if is_private(fact) or fact.region is Region.CTX:
         raise TooHardError(f"an atomic operation through a pointer of kind {fact.region.value}")
     require_shared(fact)
+    if _stands_for_plain(run, insn, fact):
+        _as_plain(run, insn)
+        return
     operands = [
         ev.Operand("address", run.address(insn.dst, insn.off)),
         ev.Operand("operand", terms.trunc(row.width, run.registers[insn.src].term)),
@@ -91,6 +98,34 @@ def atomic(run: Run, insn: Insn) -> None:
         run.havoc(packet=True, stacks=True, number=number)
         run.context_epoch = number + 1
     _give_old(run, insn, terms.var(("shared", number), row.width))
+
+
+def _stands_for_plain(run: Run, insn: Insn, fact: Register) -> bool:
+    """May it do at once what `before` does by a load and the store that comes next: other accesses between the two
+    are among what `before` allows, so their absence is, too (DESIGN.md, Shared memory)?
+
+    An atomic access must be aligned on some machines, whatever the kernel's checker says of it.
+    """
+    number, script = len(run.events), run.script
+    if script is None or number + 1 >= len(script) or insn.row.fetch or insn.row.op not in _PLAIN:
+        return False
+    found = run.obligation.unit.map(fact.symbol)
+    if fact.region is not Region.MAP_VALUE or fact.assumed_safe or found is None or found.type not in _ALIGNED_VALUES:
+        return False
+    base, off = run.terms.split(run.address(insn.dst, insn.off))
+    if not is_start(base, fact) or off % insn.row.size or run.shared_scopes(fact.region):
+        return False
+    width = insn.row.width
+    return script[number].shape == ("load", width) and script[number + 1].shape == ("store", width)
+
+
+def _as_plain(run: Run, insn: Insn) -> None:
+    """The operation as the two events that it stands for."""
+    terms, row, address = run.terms, insn.row, ev.Operand("address", run.address(insn.dst, insn.off))
+    number = run.event(("load", row.width), f"the load of {row.name}", (address,))
+    old = terms.var(("shared", number), row.width)
+    new = atomic_memory(terms, row, old, run.registers[insn.src].term, run.registers[0].term)
+    run.event(("store", row.width), f"the store of {row.name}", (address, ev.Operand("value", new)))
 
 
 def _private_atomic(run: Run, insn: Insn, fact: Register) -> None:
