@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from synth import cost
+from synth.frequency import expected
 from synth.reshape import Change, Reshape
 from synth.rewrite import Rewrite
 from synth.settings import Settings
@@ -98,7 +99,13 @@ class Door:
         verdict = prove_function(question, WHOLE, paths.compare)
         if verdict.is_proved and self.settings.goal == "balanced" and paths.rise > 0:
             return self._refuse("goal: some path is slower"), proposal
+        if verdict.is_proved and self.settings.goal == "latency" and self._is_expected_slower(question):
+            return self._refuse("goal: slower as often as its blocks run"), proposal
         return self._counted(verdict), replace(proposal, cuts=question.cuts)
+
+    @staticmethod
+    def _is_expected_slower(question: FunctionObligation) -> bool:
+        return expected(question.after) > expected(question.before)
 
     def _decide(self, obligation: Obligation) -> Answer:
         danger = local_safety(obligation)
