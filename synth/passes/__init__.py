@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import addresses, atomics, branches, dead, legacy, memory, rearrange, registers, rotate, values
+from synth.passes import addresses, atomics, branches, dead, legacy, masks, memory, rearrange, registers, rotate, values
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -12,6 +12,12 @@ PASSES: Final = (
     Pass("recompute", "values", "r1 = u8[p]; r2 = u8[p+1]; r2 <<= 8; r2 |= r1  ==  r2 = u16[p]", values.recompute),
     Pass("rearrange", "memory", "swap of 6 and 6 bytes by u16  ==  by u64, u32 and u16", rearrange.rearrange),
     Pass("merge-stores", "memory", "u32[p] = a; u32[p+4] = b  ==  u64[p] = a | b << 32", memory.merge_stores),
+    Pass(
+        "shifts-for-mask",
+        "values",
+        "r2 = 0xf0000000 ll; r1 &= r2; r1 >>= 28  ==  r1 <<= 32; r1 >>= 60",
+        masks.shifts_for_mask,
+    ),
     Pass("test-bits", "branches", "r1 &= 5; if r1 != 0 goto L  ==  if r1 & 5 goto L", branches.test_bits),
     Pass("rotate", "values", "w2 = w4 << 7 | w4 >> 25  ==  r2 = (r4 << 32 | r4) >> 25", rotate.rotate),
     Pass("store-immediate", "memory", "r1 = 7; u32[p] = r1  ==  u32[p] = 7", memory.store_immediate),
