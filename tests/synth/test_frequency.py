@@ -1,4 +1,4 @@
-"""How often blocks run: guesses from the shape of a function, counts of a profile, and what a call is expected to take."""
+"""How often blocks run: guesses from shapes, counts of a profile, and what a call is expected to take."""
 
 from __future__ import annotations
 
