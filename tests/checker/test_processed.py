@@ -67,6 +67,11 @@ def through_callee(after: str) -> str:
     )
 
 
+def bounded(change: str, bits: int = 16) -> str:
+    """Is a number known to fit into so many bits?"""
+    return f"{START}{change}\nr7 = {(1 << bits) - 1} ll\nr0 = 0\nif r6 > r7 goto out\nout:\nr0 = 2\nexit\n"
+
+
 def linked_copy(mask: str) -> str:
     return (
         f"{START}r8 = r6\n{mask}if r6 > 3 goto out\nr0 = 0\n{6 * FILLER}if r7 == 1 goto out\n{IN_STACK}\n"
@@ -137,6 +142,9 @@ PAIRS = (
         lookup("r6 = 4\n*(u32 *)(r10 -8) = r6\n", -8),
         11,
     ),
+    Pair("a remainder may be any number, a mask is kept", bounded("r6 %= 8"), 10, bounded("r6 &= 7"), 8),
+    Pair("half of a number is swapped, or all of it", bounded("r6 = be16 r6"), 8, bounded("r6 = be64 r6"), 10),
+    Pair("half of a number is negated, or all of it", bounded("w6 = -w6", 32), 8, bounded("r6 = -r6", 32), 10),
     Pair(
         "a key is the upper half of a zero, or its lower one",
         lookup("*(u64 *)(r10 -8) = 0\n", -4),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, Kind, Operand
 from verifier_model.checker.branches import operand
 from verifier_model.checker.control import Control, Node
 from verifier_model.checker.environment import Environment, with_reg
 from verifier_model.checker.equivalence import slot_number
+from verifier_model.checker.knowledge import knowledge
 from verifier_model.checker.linked import distance_of, moved_id
 from verifier_model.checker.memory import stack_span
 from verifier_model.checker.precision import Kept, Linked, Step, Wanted, trace
@@ -17,10 +19,12 @@ from verifier_model.checker.reads import StackReads
 from verifier_model.checker.spills import load, store
 from verifier_model.checker.transfer import step
 from verifier_model.domains.registers import Region, Register
-from verifier_model.domains.scalar import Scalar
+from verifier_model.domains.scalar import Scalar, alu, endian
 from verifier_model.domains.state import STACK_BYTES, State
 
+KERNEL: Final = knowledge((6, 18, 0))
 _ANY: Final = Register.scalar(Scalar.top())
+_ZERO: Final = Scalar.const(0)
 
 
 @dataclass(slots=True)
@@ -77,11 +81,32 @@ class Steps:
             state = with_reg(state, insn.src, Register.scalar(src.value))
         if row.op in ("and", "or") and dst.is_scalar and src.is_scalar and src.value.constant is not None:
             state = self._split_sign(path, node, state)
-        state = step(self.env, insn, state)
+        if row.op == "neg" and dst.is_scalar:
+            path.state = with_reg(state, insn.dst, Register.scalar(alu("sub", row.width, _ZERO, dst.value)))
+            return
+        # Products have been followed as far as they can be since 6.14.
+        state = step(self.env, insn, state) if row.op == "mul" else self._as_kernel(insn, state)
         if row.op == "add" and row.width == 64 and dst.is_scalar and dst.id and src.value.constant is not None:
             linked = moved_id(dst.id, src.value.constant) if src.is_scalar else 0
             state = with_reg(state, insn.dst, Register.scalar(state.regs[insn.dst].value, linked))
         path.state = state
+
+    def _as_kernel(self, insn: Insn, state: State) -> State:
+        """What the kernel believes behind an instruction, which may be more or less than what follows from meanings."""
+        self.env.knows = KERNEL
+        try:
+            return step(self.env, insn, state)
+        finally:
+            self.env.knows = None
+
+    def _swap(self, path: Path, node: Node) -> None:
+        """Later point releases of 6.18 keep what is known of a number's bits (scalar_byte_swap)."""
+        insn, value = node.insn, path.state.regs[node.insn.dst]
+        swapped = _ANY
+        if value.is_scalar:
+            number = endian(insn.row, value.value, self.env.unit.byte_order)
+            swapped = value if number == value.value and insn.row.width == 64 else Register.scalar(number)
+        path.state = with_reg(path.state, insn.dst, swapped)
 
     def _split_sign(self, path: Path, node: Node, state: State) -> State:
         """A number that is 0 or -1 is followed apart through a mask (maybe_fork_scalars): 0 waits, -1 goes on."""

@@ -36,7 +36,6 @@ from verifier_model.checker.exceptions import is_throw
 from verifier_model.checker.explore import Place, enter, leave
 from verifier_model.checker.iterators import drained, is_next_call, may_go_on
 from verifier_model.checker.kernel_calls import kfunc_name
-from verifier_model.checker.knowledge import knowledge
 from verifier_model.checker.linked import teach
 from verifier_model.checker.precision import ALL, Kept, Step, Wanted, holders, relied_on, trace
 from verifier_model.checker.reads import without_dead
@@ -61,7 +60,6 @@ _LOOKUP: Final = 1
 _TAIL_CALL: Final = 12
 _ANY: Final = Register.scalar(Scalar.top())
 _ALL_SLOTS: Final = (1 << 64) - 1
-_KERNEL: Final = knowledge((6, 18, 0))
 _PRECISE: Final = [ALL] * MAX_FRAMES
 
 
@@ -132,7 +130,7 @@ class Walk(Steps):
         elif kind is Kind.ALU:
             self._alu(path, node)
         elif kind is Kind.ENDIAN:
-            path.state = with_reg(path.state, insn.dst, _ANY)
+            self._swap(path, node)
         elif kind is Kind.MAY_GOTO:
             self._fork(path, node.target, path.state, Step(path.history, node, len(path.calls)))
         elif kind is not Kind.JUMP:
@@ -319,7 +317,7 @@ class Walk(Steps):
         name = kfunc_name(node.insn) or ""
         history = Step(path.history, node, len(path.calls))
         if may_go_on(self.env, name, path.state):
-            more = self._behind_call(node.insn, path.state)
+            more = self._as_kernel(node.insn, path.state)
             above = None if path.kept is None else path.kept.parent
             previous = _last_visit(above, node.index, path.calls)
             if previous is not None:
@@ -342,7 +340,7 @@ class Walk(Steps):
             if helper.id == _TAIL_CALL and state.regs[3].is_scalar and state.regs[3].value.constant is not None:
                 self._want(path, 3)
             is_present = helper.id == _LOOKUP and self._is_present(path)
-        before, state = state, self._behind_call(insn, state)
+        before, state = state, self._as_kernel(insn, state)
         if helper is not None and helper.id == _TAIL_CALL:
             # Where it fails, nothing was changed.
             state = State((_ANY, *state.regs[1:6], *before.regs[6:]), before.stack, before.callers, before.references)
@@ -358,14 +356,6 @@ class Walk(Steps):
             return self._exit(path, node)
         self._step(path, node, node.following)
         return path.index >= 0
-
-    def _behind_call(self, insn: Insn, state: State) -> State:
-        """Calls leave behind what the kernel believes, which may be more or less than what follows from contracts."""
-        self.env.knows = _KERNEL
-        try:
-            return step(self.env, insn, state)
-        finally:
-            self.env.knows = None
 
     def _is_present(self, path: Path) -> bool:
         """Is the looked up key a constant index that the array certainly has (get_constant_map_key)?"""
@@ -397,7 +387,11 @@ class Walk(Steps):
         effects = call_effects(node.insn, path.state, self.env.unit, node.function)
         depth = len(path.calls)
         if effects.reads_all and not effects.private_stack:
-            self.reads.note(path.calls, node.index, depth, _ALL_SLOTS, 0)
+            # For the kernel nobody sees more of the stack than what is handed over.
+            helper, listed = helper_of(node.insn), {memory.reg for memory in effects.reads}
+            handed = range(1, 1 + (5 if helper is None else len(helper.arguments)))
+            if any(path.state.regs[reg].region is Region.STACK and reg not in listed for reg in handed):
+                self.reads.note(path.calls, node.index, depth, _ALL_SLOTS, 0)
         for memory in effects.reads:
             pointer = path.state.regs[memory.reg]
             at = pointer.constant_off if pointer.region is Region.STACK else None
