@@ -34,6 +34,8 @@ _HAS_FUNCTION: Final = (
     "fexit",
     "fmod_ret",
 )
+_OPTIONS: Final = frozenset({"setsockopt", "getsockopt"})
+_OPTIONS_SINCE: Final = (5, 15, 0)
 _BY_SETTING: Final = frozenset({"probe_write_user"})
 
 
@@ -44,13 +46,20 @@ def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release 
     for program in _programs(unit, root):
         if helper.name == "get_func_ip" and not program.section.removeprefix("?").startswith(_HAS_FUNCTION):
             return f"func {helper.name}#{helper.id} not supported for program type {program.program_type}"
-        if helper.id not in _given(program, release):
+        if helper.id not in _given(program, release) and not _is_socket_option(program, helper, release):
             return f"program of this type cannot use helper {helper.name}#{helper.id}"
         if helper.name in _NOT_IN_ITSELF and attach_name(program).startswith(_NOT_IN_ITSELF[helper.name]):
             return f"helper call is not allowed in probe: {helper.name} of {attach_name(program)}"
     if helper.id in needs_gpl() and unit.license not in GPL_LICENSES:
         return "cannot call GPL-restricted function from non-GPL compatible program"
     return None
+
+
+def _is_socket_option(program: Function, helper: Helper, release: Release | None) -> bool:
+    """Is it a helper that operations of congestion control have, but for the last one (bpf_tcp_ca_get_func_proto)?"""
+    structure, member = program.operation or ("", "")
+    is_known = release is None or release >= _OPTIONS_SINCE
+    return is_known and structure == "tcp_congestion_ops" and member != "release" and helper.name in _OPTIONS
 
 
 def _given(program: Function, release: Release | None) -> frozenset[int]:
