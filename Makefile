@@ -6,7 +6,7 @@ CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*
 C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus model-cases model-mutants model-mutants-emulated model-typed-mutants oracle availability model-oracle model-emulated clean
+.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus model-cases model-counts model-mutants model-rewrites model-typed-mutants oracle availability model-oracle model-emulated clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -50,8 +50,12 @@ model-cases: .venv/ready-test
 model-mutants: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.mutants $(MODEL_ARGS)
 
-model-mutants-emulated: .venv/ready-test
-	@$(BIN)/python -m benchmarks.model.emulated_mutants $(MODEL_ARGS)
+# Processed instructions, program by program, and rewrites that nobody checked: the model beside the running kernel.
+model-counts: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.counts --date $$(date +%F) $(COUNTS_ARGS)
+
+model-rewrites: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.rewrites --date $$(date +%F) $(REWRITES_ARGS)
 
 model-corpus: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.corpus $(MODEL_ARGS)

@@ -125,7 +125,7 @@ def test_programs_keep_their_maps_on_the_way_to_the_oracle() -> None:
 
 def test_figures_count_what_was_asked() -> None:
     def asked(is_case: bool, model: str, kernel: bool | None) -> Asked:
-        return Asked("x", is_case, model, kernel, "", "", 6)
+        return Asked("x", is_case, model, model, kernel, "", "", 6)
 
     found = [asked(True, "", True), asked(True, "no", True), asked(True, "", None)]
     found += [asked(False, "", True)] * 4 + [asked(False, "no", True), asked(False, "", False)]

@@ -1,7 +1,7 @@
-"""Each row of what a verifier works out, on a program that needs it: the model as every profile, and emulated kernels.
+"""Each row of what a verifier works out, on a program that needs it: the model beside what emulated kernels said.
 
-A probe is refused without its feature and accepted with it.  `make model-emulated` asks the emulated kernels about
-these programs too, among many others; here the model is held to what they said.
+A probe is refused without its feature and accepted with it.  The kernels in the emulator were asked once (by
+`verifier_model.kernel.oracle`), and `Probe.taken` is what they answered.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ PROBES = (
     Probe("store_immediate", f"*(u64 *)(r10 -16) = 7\n{FILL}r7 -= 8\n{INTO_STACK}{OUT}", ALL),
     Probe("middle_entries", "r0 = 0\nr2 = 0\ngoto in\nagain:\nr2 += 1\nin:\nif r2 < 4 goto again\nexit\n", LAST_TWO),
     Probe("uninitialised_stack", f"*(u64 *)(r10 -16) = 0\nr0 = *(u32 *)(r10 -8)\n{OUT}", ALL),
-    Probe("unallocated_stack", f"r0 = *(u64 *)(r10 -8)\n{OUT}", LAST_THREE),
-    Probe("unallocated_stack", f"r1 = r10\nr1 += -16\nr2 = 16\n{PRINT}{OUT}", LAST_THREE),
+    Probe("uninitialised_stack", f"r0 = *(u64 *)(r10 -8)\n{OUT}", LAST_THREE),
+    Probe("uninitialised_stack", f"r1 = r10\nr1 += -16\nr2 = 16\n{PRINT}{OUT}", LAST_THREE),
     Probe("beyond_end", f"{FAR}if r4 > r3 goto out\n{DEAD}{OUT}", ALL),
     Probe("ranges_decide", f"{NUMBER}r6 &= 7\nr7 = 8\nif r6 != r7 goto out\n{DEAD}{OUT}", LAST_TWO),
     Probe(

@@ -10,14 +10,13 @@ from verifier_model.checker.access import access_problem, bounds_problem, owned_
 from verifier_model.checker.environment import Environment
 from verifier_model.checker.kernel_objects import BUFFER, is_assumed, is_at, object_problem
 from verifier_model.checker.kernel_objects import buffer_problem as iterated_problem
-from verifier_model.checker.memory import frame_stack
 from verifier_model.contracts.calls import map_of
 from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.helpers import ArgumentKind, Helper
 from verifier_model.contracts.maps import READ_ONLY_FOR_PROGRAMS, SOCKET_MAPS, takes_helper
 from verifier_model.contracts.programs import section_head
 from verifier_model.domains.registers import Region, Register, Trust
-from verifier_model.domains.state import SLOT_SIZE, STACK_BYTES, State
+from verifier_model.domains.state import STACK_BYTES, State
 
 LARGEST_SIZE: Final = 1 << 29  # BPF_MAX_VAR_SIZ
 _MEMORY: Final = frozenset(
@@ -289,10 +288,7 @@ def buffer_problem(
 
 
 def _initialised(env: Environment, state: State, pointer: Register, low: int, high: int) -> str | None:
-    stack = frame_stack(state, pointer.frame)
-    knows = env.knows
-    is_allocated = stack is not None and low & -SLOT_SIZE >= min(stack, default=0)
-    if knows is not None and knows.uninitialised_stack and (knows.unallocated_stack or is_allocated):
+    if env.knows is not None and env.knows.uninitialised_stack:
         # Then a helper may also be handed what was never written, and pointers (allow_ptr_leaks).
         env.touched.append((pointer.frame, low, high, True))
         return owned_problem(state, pointer, low, high)
