@@ -80,12 +80,30 @@ def optimise_bytes(
     record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
     losses: Counter[str] = Counter()
     new, kept = _write(source, unit, losses)
+    if settings.report:
+        record = _with_work(record, source.unit, unit)
     for name, reason in kept.items():
         record = record.with_function_kept(name, reason)
         journal.pop(name, None)
     record = replace(record, counters={**record.counters, **losses})
     files = _certificate(data, source, new, journal, settings) if settings.certificate else {}
     return Outcome(new, record, files, warnings)
+
+
+def _with_work(record: Record, before: Unit, after: Unit) -> Record:
+    """The record with what the model of the verifier processes to accept each function, before and after."""
+    from verifier_model.checker import check
+
+    def work(unit: Unit, name: str) -> int:
+        report = check(unit, unit.function(name))
+        return report.processed if report.accepted else 0
+
+    functions = []
+    for entry in record.functions:
+        first = work(before, entry.name)
+        last = work(after, entry.name) if entry.rewrites else first
+        functions.append(replace(entry, work_before=first, work_after=last))
+    return replace(record, functions=tuple(functions))
 
 
 def _with_types(source: Object, settings: Settings) -> Object:
@@ -207,7 +225,7 @@ def optimise_in_child(
     An object that an earlier run had, under the same settings and by the same tool, comes from the cache as it was.
     Raises ChildFailed with a sentence when it came to nothing, Stopped when a stopping signal arrived.
     """
-
+    from synth import progress
     from synth.cache.keys import object_key
     from synth.cache.store import Store
 
@@ -218,12 +236,20 @@ def optimise_in_child(
     if known is not None and (outcome := _outcome(known)) is not None:
         return replace(outcome, is_remembered=True)
 
+    screen = progress.terminal()
+
     def work() -> bytes:
+        if screen is not None:
+            progress.show_on(screen)
         memories = (memory,) if memory.folder else ()
         outcome = optimise_bytes(data, settings, cpu_level, second, *memories)
         return marshal.dumps((outcome.data, outcome.record.to_json(), dict(outcome.certificate), outcome.warnings))
 
-    message = in_child(work, settings.timeout)
+    try:
+        message = in_child(work, settings.timeout)
+    finally:
+        if screen is not None:
+            progress.leave(screen)
     if is_kept:
         memory.put(key, message)
     found = _outcome(message)

@@ -19,6 +19,7 @@ from synth.cache.functions import Past, decoded, encoded, function_key, groups, 
 from synth.cache.store import Store
 from synth.composition import reads_no_more
 from synth.door import Door
+from synth.progress import tell
 from synth.proposers import Proposer, proposers, reshapers
 from synth.record import FunctionRecord, Record, RewriteRecord
 from synth.reshape import Change, Reshape, reshape
@@ -190,6 +191,7 @@ class Run:
         if not self._is_acceptable(after):
             self.door.refusals["check: refused as part of the whole function"] += 1
             return False
+        self._tell(0)
         answer, proved = self.door.ask_whole(self.current, proposal)
         if not answer.is_accepted or answer.verdict is None:
             return False
@@ -207,6 +209,7 @@ class Run:
             points = {Point(rewrite.window.label, at) for at in range(rewrite.window.start, rewrite.window.stop)}
             if points & taken or self._key(rewrite) in self.banned:
                 continue
+            self._tell(sum(one.slots_saved for one, _ in batch))
             answer = self.door.ask(self.current, facts, rewrite)
             if not answer.is_accepted or answer.verdict is None:
                 if answer.verdict is not None and answer.verdict.counterexample is not None:
@@ -223,6 +226,10 @@ class Run:
             elif not batch:
                 return [(rewrite, method)]
         return batch
+
+    def _tell(self, pending: int) -> None:
+        proofs = sum(self.door.verdicts.values())
+        tell(self.original.name, self.original.slots, self.current.slots - pending, proofs)
 
     def _next_number(self, pending: int) -> int:
         return self.numbered + self.passed_over + len(self.steps) + pending + 1
