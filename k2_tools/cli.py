@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from k2_tools.bisect import bisect
 from k2_tools.calibrate import calibrate
 from k2_tools.check import check
 from k2_tools.config import config
@@ -25,5 +26,5 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, check, recheck, prove, demo, settings, config, toolchain, calibrate):
+for command in (opt, report, diff, lint, check, recheck, prove, demo, settings, config, bisect, toolchain, calibrate):
     main.add_command(command)

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from k2_tools.comparison import Comparison
 from k2_tools.subject import Subject
 from synth.record import FunctionRecord, Record
 
@@ -25,6 +26,8 @@ def change(before: int, after: int) -> str:
     """ "56 → 51 (-8.9 %)", or the number alone where nothing changed."""
     if before == after:
         return str(before)
+    if before == 0:
+        return f"{before} → {after}"
     return f"{before} → {after} ({100 * (after - before) / before:+.1f} %)"
 
 
@@ -48,6 +51,7 @@ def summary(subjects: Iterable[Subject]) -> Table:
         ("function", "left"),
         ("slots", "right"),
         ("latency (ns, estimated)", "right"),
+        ("verifier's work", "right"),
         ("rewrites (proved by)", "left"),
         ("kernel", "left"),
         ("time", "right"),
@@ -63,6 +67,7 @@ def summary(subjects: Iterable[Subject]) -> Table:
                 function.name,
                 change(function.slots_before, function.slots_after),
                 latency_change(function),
+                work_change(function),
                 proofs(function) if function.rewrites else Text(function.kept_reason, style="dim"),
                 kernel_word(record) if first else "",
                 f"{subject.seconds:.1f} s{'*' if subject.is_remembered else ''}" if first else "",
@@ -70,13 +75,42 @@ def summary(subjects: Iterable[Subject]) -> Table:
         total_before += record.slots_before
         total_after += record.slots_after
     table.add_section()
-    table.add_row("all", "", change(total_before, total_after), "", "", "", "")
+    table.add_row("all", "", change(total_before, total_after), "", "", "", "", "")
     return table
 
 
 def latency_change(function: FunctionRecord) -> str:
     before, after = nanoseconds(function.latency_before), nanoseconds(function.latency_after)
     return before if function.latency_before == function.latency_after else f"{before} → {after}"
+
+
+def work_change(function: FunctionRecord) -> str:
+    if not function.work_before or function.work_before == function.work_after:
+        return str(function.work_before or "")
+    return f"{function.work_before} → {function.work_after}"
+
+
+def comparison_table(comparison: Comparison) -> RenderableType:
+    """A line for each function whose figures differ between two reports, and the sums over all that are in both."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("object", "function", "slots", "latency (ns, estimated)", "verifier's work"):
+        table.add_column(heading, justify="left" if heading in ("object", "function") else "right")
+    for entry in comparison.changes:
+        if entry.differs:
+            times = "{} → {}".format(*(nanoseconds(figure) for figure in entry.figures("latency")))
+            table.add_row(
+                entry.output, entry.new.name, change(*entry.figures("size")), times, change(*entry.figures("work"))
+            )
+    table.add_section()
+    sums = {
+        metric: tuple(sum(entry.figures(metric)[side] for entry in comparison.changes) for side in (0, 1))
+        for metric in ("size", "latency", "work")
+    }
+    times = "{} → {}".format(*(nanoseconds(figure) for figure in sums["latency"]))
+    table.add_row("all", f"{len(comparison.changes)} functions", change(*sums["size"]), times, change(*sums["work"]))
+    lines = [f"only in the old report: {name}" for name in comparison.gone]
+    lines += [f"only in the new report: {name}" for name in comparison.added]
+    return Group(table, *(Text(line, style="dim") for line in lines))
 
 
 def kernel_word(record: Record) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2  # of the shape that `to_value` gives; docs/report.md describes it
+READABLE: Final = (1, SCHEMA)  # 1 had no figures of the verifier's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ class FunctionRecord:
 
     `kept_reason` says why nothing in it may change or did, "" when it was open to rewriting.  `verdicts` counts the
     prover's answers by status, `unknowns` the UNKNOWN ones among them by reason, `refusals` the proposals turned down
-    for another reason.  `text_before` and `text_after` are the whole function in the kernel's syntax.
+    for another reason.  `text_before` and `text_after` are the whole function in the kernel's syntax.  `work_before`
+    and `work_after` count the instructions that the model of the verifier processes to accept the function, 0 where
+    nobody asked or it does not accept.
     """
 
     name: str
@@ -51,6 +54,8 @@ class FunctionRecord:
     text_before: str = ""
     text_after: str = ""
     unknowns: Mapping[str, int] = field(default_factory=dict)
+    work_before: int = 0
+    work_after: int = 0
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -85,6 +90,7 @@ class Record:
                 function,
                 slots_after=function.slots_before,
                 latency_after=function.latency_before,
+                work_after=function.work_before,
                 text_after=function.text_before,
                 rewrites=(),
                 kept_reason=reason,
@@ -108,11 +114,16 @@ class Record:
 
 def from_json(text: str) -> Record:
     """The record that `to_json` wrote; raises ValueError for another schema."""
-    value = json.loads(text)
-    if not isinstance(value, dict) or value.pop("schema", None) != SCHEMA:
+    return from_value(json.loads(text))
+
+
+def from_value(value: Any) -> Record:
+    """The record that `to_value` made; raises ValueError for another schema."""
+    if not isinstance(value, dict) or value.get("schema") not in READABLE:
         raise ValueError(f"not a record of schema {SCHEMA}")
+    value = {name: part for name, part in value.items() if name != "schema"}
     functions = []
     for function in value.pop("functions"):
-        rewrites = tuple(RewriteRecord(**rewrite) for rewrite in function.pop("rewrites"))
-        functions.append(FunctionRecord(**function, rewrites=rewrites))
+        rewrites = tuple(RewriteRecord(**rewrite) for rewrite in function["rewrites"])
+        functions.append(FunctionRecord(**{**function, "rewrites": rewrites}))
     return Record(functions=tuple(functions), **value)
