@@ -300,6 +300,8 @@ def test_the_running_kernel_says_so(case: Case, map_fds: dict[str, int]) -> None
         ("r0 = *(u8 *)(r1 +180)\nr0 = 0\nexit\n", (5, 17, 0), (5, 18, 0)),
         ("*(u32 *)(r1 +8) = 5\nr0 = 0\nexit\n", (6, 2, 0), (6, 3, 0)),
         ("r0 = 0\nr2 = 0\ngoto in\nagain:\nr2 += 1\nin:\nif r2 < 4 goto again\nexit\n", (6, 6, 0), (6, 7, 0)),
+        ("r0 = 0\nmay_goto out\nr0 = 1\nout:\nexit\n", (6, 8, 0), (6, 9, 0)),
+        ("r0 = 0\nmay_goto out\nout:\nexit\n", (6, 12, 117), (6, 14, 0)),
     ),
 )
 def test_what_a_kernel_came_to_accept(text: str, old: Release, new: Release) -> None:

@@ -16,6 +16,7 @@ from verifier_model.checker.knowledge import Knowledge
 _ENDS: Final = frozenset({Kind.EXIT, Kind.JUMP})
 _THROW: Final = "bpf_throw"
 _TAIL_CALL: Final = 12
+_IDLE_MAY_GOTO: Final = (6, 14, 0)  # since then a may_goto may lead to where it falls anyway
 
 
 def shape_problem(function: Function, knows: Knowledge, has_types: bool = True) -> tuple[Point, str] | None:
@@ -37,6 +38,10 @@ def shape_problem(function: Function, knows: Knowledge, has_types: bool = True) 
     edges = _edges(function, [insn for _, insn in points])
     if edges is None:
         return points[-1][0], "jump out of range"
+    if knows.release is not None and knows.release < _IDLE_MAY_GOTO:
+        for (point, insn), following in zip(points, edges, strict=True):
+            if insn.kind is Kind.MAY_GOTO and len(set(following)) == 1:
+                return point, "invalid may_goto off 0 imm 0"
     seen, back = _search(edges, [insn for _, insn in points], knows.middle_entries)
     if back is not None:
         return points[back][0], f"back-edge from insn {back}"
