@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from synth.passes import addresses, atomics, branches, dead, legacy, masks, memory, rearrange, registers, rotate, values
+from synth.passes import (
+    addresses,
+    atomics,
+    branches,
+    dead,
+    legacy,
+    masks,
+    memory,
+    numbers,
+    rearrange,
+    registers,
+    rotate,
+    values,
+)
 from synth.passes.table import Pass
 
 PASSES: Final = (
@@ -38,6 +51,9 @@ PASSES: Final = (
         "r1 = r8; r1 += 12; r0 = u32 skb[r1+0]  ==  r0 = u32 skb[r8+12]",
         legacy.fold_into_packet_load,
     ),
+    Pass("test-of-mask", "values", "r1 = 0x80000000 ll; r1 &= r0; if r1 != 0  ==  if w0 s< 0", numbers.branch_on_mask),
+    Pass("short-constant", "values", "r2 = 0xffffffff ll  ==  w2 = -1", numbers.short_constant),
+    Pass("low-ones", "values", "r3 <<= 32; r3 |= 0xffffffff  ==  r3 += 1; r3 <<= 32; r3 += -1", numbers.low_ones),
     Pass("relieve", "registers", "r1 = u8[r2] with r2 == r6 + 14, r6 living on  ==  r1 = u8[r6+14]", registers.relieve),
     Pass(
         "update-at-once", "memory", "r1 = u64[p]; r1 += r2; u64[p] = r1  ==  lock u64[p] += r2", atomics.update_at_once

@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 
 from synth.reshape import Reshape, plain_blocks
 from synth.settings import Settings
-from synth.webs import addresses
+from synth.webs import addresses, operands, sink
 from synth.webs.allocate import allocated, without_dead
 from synth.webs.copies import propagated
 from synth.webs.form import Form
 from synth.webs.lift import lift, lower
 from synth.webs.setting import Family, Setting
-from verifier_model.bpf.flow import dominators, reachable
+from verifier_model.bpf.flow import reachable
 from verifier_model.bpf.unit import Block, Function, Unit
 from verifier_model.facts import Facts
 
@@ -33,7 +33,20 @@ WEB_PASSES: Final = (
     WebPass("near-address", "r3 = r1; r3 += 14; r4 = r1; r4 += 34  ==  r3 = r1; r3 += 14; r3 += 20", addresses.near),
     WebPass("rebase", "r3 = r1; r3 += 14; r2 = u8[r1+12]  ==  r1 += 14; r2 = u8[r1-2]", addresses.rebase),
     WebPass("hold-address", "r1 = map ll; call; r1 = map ll  ==  r6 = map ll; r1 = r6; call; r1 = r6", addresses.hold),
+    WebPass("commute-webs", "r3 = r6; r3 += r2; <r2 dead>  ==  r2 += r6; <r2 is r3>", operands.commute),
+    WebPass("unswap", "r3 = be16 r3; if w3 == 0x800  ==  if w3 == 0x8", operands.compare_unswapped),
+    WebPass("sink-number", "w0 = 2; if r1 == 0 goto OUT  ==  if r1 == 0 goto TWO; ...; TWO: w0 = 2", sink.sink_number),
 )
+
+
+_REASONS: Final = {
+    "near-address": "addresses go on from others that nobody needs any more",
+    "rebase": "a moved address serves for all accesses",
+    "hold-address": "an address is held across calls",
+    "commute-webs": "the free operand's register takes the result",
+    "unswap": "numbers are compared in the order of their bytes in the packet",
+    "sink-number": "numbers are set where ways meet",
+}
 
 
 class Result(NamedTuple):
@@ -62,6 +75,7 @@ def _best_of(form: Form) -> Result | None:
 def improved(start: Result, setting: Setting, passes: Sequence[WebPass]) -> tuple[Result, tuple[str, ...]]:
     """The best that was found from `start`, and the passes that it took."""
     best, names, trials = start, list[str](), 0
+    setting = setting.of(best.form)
     again = True
     while again:
         again = False
@@ -74,6 +88,7 @@ def improved(start: Result, setting: Setting, passes: Sequence[WebPass]) -> tupl
                     result = _result(candidate)
                     if result is not None and result.slots < best.slots:
                         best, found, again = result, True, True
+                        setting = setting.of(best.form)
                         names.append(row.name)
                         break
                     if trials >= MOST_TRIALS:
@@ -94,7 +109,7 @@ def registers(function: Function, facts: Facts, unit: Unit, settings: Settings) 
     plain = _best_of(form)
     if plain is None:
         return
-    setting = Setting(function, facts, unit, dominators(function))
+    setting = Setting(function, facts, unit, {})
     old = plain_blocks(function.blocks)
     full, names = improved(plain, setting, WEB_PASSES)
     offers = [(full, names)]
@@ -111,11 +126,7 @@ def _proposer(names: tuple[str, ...]) -> str:
 
 
 def _why(names: tuple[str, ...]) -> str:
-    return (
-        "values live in fewer registers, and fewer copies lead from one to another"
-        if not names
-        else ("addresses are made of one another, and fewer copies are needed")
-    )
+    return "values live in fewer registers and need fewer copies" + "".join(f", {_REASONS[name]}" for name in names)
 
 
 __all__ = ["WEB_PASSES", "registers"]
