@@ -1,9 +1,11 @@
 """`make model-corpus`: the model's verdict beside the running kernel's, for programs of the corpus.
 
     python -m benchmarks.model.corpus [--sample N --seed S | --all] [--type xdp] [--reason TEXT] [--examples N]
+    python -m benchmarks.model.corpus --distinct --all --type xdp --type sched_cls
 
 Prints, by program type, how many of the programs that the kernel loads the model accepts, why it refuses the others,
-and every program that the model accepts and the kernel's verifier refuses (a false accept: exit status 1).
+and every program that the model accepts and the kernel's verifier refuses (a false accept: exit status 1).  With
+`--distinct`, of programs that several objects hold alike only the first counts.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +26,7 @@ import click
 
 from benchmarks.corpus.jobs import objects_folder
 from benchmarks.kernel_word import ROOT
+from benchmarks.model.distinct import distinct_programs
 from benchmarks.model.verdicts import KernelVerdicts, is_verifiers, refusal, running_knowledge
 from benchmarks.provenance import provenance, replace_section
 from llvm_bridge.object import Untouched
@@ -68,14 +71,17 @@ class Comparison:
         return not self.model and self.kernel == "accepted"
 
 
-def compare(key: str, verdicts: KernelVerdicts, limit: int = PROCESSED_LIMIT) -> list[Comparison]:
-    """Every main program of one corpus object; the model refuses what takes it more than `limit` steps."""
+def compare(
+    key: str, verdicts: KernelVerdicts, limit: int = PROCESSED_LIMIT, only: Collection[str] | None = None
+) -> list[Comparison]:
+    """Every main program of one corpus object, or only these; the model refuses what takes more than `limit` steps."""
     data = (objects_folder() / f"{key}.o").read_bytes()
     source = read_object(data)
     if isinstance(source, Untouched):
         return []
     unit = source.unit
     programs = tuple(function.name for function in unit.functions if not function.is_subprogram)
+    programs = tuple(name for name in programs if only is None or name in only)
     words = verdicts.of(data, programs)
     types = running_kernel_types()
     reports = _model(unit if types is None else for_kernel(unit, types), programs, limit)
@@ -180,8 +186,13 @@ def rank_correlation(pairs: Sequence[tuple[int, int]]) -> float:
     return shared / math.sqrt(spread) if spread else 1.0
 
 
-def _compared(keys: Iterable[str], limit: int, path: Path | None) -> list[Comparison]:
-    """All comparisons; those in the file at `path` are not made again, new ones are added to it."""
+def _compared(
+    keys: Iterable[str], limit: int, path: Path | None, only: Mapping[str, Collection[str]] | None = None
+) -> list[Comparison]:
+    """All comparisons; those in the file at `path` are not made again, new ones are added to it.
+
+    `only`: by object the programs that are compared, all of them where it is None.
+    """
     known: dict[str, list[Comparison]] = {}
     for line in path.read_text().splitlines() if path is not None and path.exists() else ():
         key, rows = json.loads(line)
@@ -189,7 +200,7 @@ def _compared(keys: Iterable[str], limit: int, path: Path | None) -> list[Compar
     verdicts, found = KernelVerdicts(), list[Comparison]()
     for key in keys:
         if key not in known:
-            known[key] = compare(key, verdicts, limit)
+            known[key] = compare(key, verdicts, limit, None if only is None else only[key])
             if path is not None:
                 with path.open("a") as file:
                     file.write(json.dumps([key, [asdict(one) for one in known[key]]]) + "\n")
@@ -261,7 +272,8 @@ def markdown(found: Sequence[Comparison], objects: int, seed: int, source: Mappi
 @click.option("--seed", default=1, help="start of the draw")
 @click.option("--all", "everything", is_flag=True, help="every object of the corpus")
 @click.option("--folder", default="", help="only objects whose key contains this")
-@click.option("--type", "only_type", default="", help="only programs of this type")
+@click.option("--type", "only_types", multiple=True, help="only programs of this type; may be given again")
+@click.option("--distinct", is_flag=True, help="of equal programs only the first, over the whole corpus")
 @click.option("--reason", default="", help="only false rejects whose reason contains this; lists each")
 @click.option("--examples", default=1, help="examples per reason")
 @click.option("--limit", default=PROCESSED_LIMIT, help="steps that the model takes for one program at most")
@@ -272,7 +284,8 @@ def main(
     seed: int,
     everything: bool,
     folder: str,
-    only_type: str,
+    only_types: tuple[str, ...],
+    distinct: bool,
     reason: str,
     examples: int,
     limit: int,
@@ -281,9 +294,12 @@ def main(
 ) -> None:
     """Compare and print; exit 1 at a false accept."""
     keys = [key for key in corpus_keys() if folder in key]
+    programs = distinct_programs(keys, frozenset(only_types)) if distinct else None
+    keys = keys if programs is None else list(programs)
     if not everything and sample < len(keys):
         keys = sorted(random.Random(seed).sample(keys, sample))
-    found = [one for one in _compared(keys, limit, Path(save) if save else None) if only_type in ("", one.type)]
+    compared = _compared(keys, limit, Path(save) if save else None, programs)
+    found = [one for one in compared if not only_types or one.type in only_types]
     if reason:
         for one in found:
             if one.is_false_reject and reason in one.model_reason:

@@ -7,8 +7,8 @@ from typing import Final
 
 from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.environment import MAX_VAR_OFF, Environment
-from verifier_model.checker.kernel_objects import argument_problem, object_problem
-from verifier_model.checker.memory import frame_stack
+from verifier_model.checker.kernel_objects import argument_problem, is_writable_argument, map_problem_at, object_problem
+from verifier_model.checker.memory import frame_stack, holds_no_pointer
 from verifier_model.contracts.contexts import OLDEST
 from verifier_model.contracts.map_fields import fields_of, overlapping
 from verifier_model.contracts.maps import MAP_TYPES, READ_ONLY_FOR_PROGRAMS, WRITE_ONLY_FOR_PROGRAMS
@@ -33,7 +33,7 @@ _NAMES: Final = {
     Region.UNKNOWN: "unknown",
 }
 _IP_ALIGN: Final = 2  # packets start so that the IP header behind the Ethernet header is aligned
-_NO_ATOMICS: Final = frozenset({Region.CTX, Region.PACKET, Region.PACKET_META, Region.OBJECT})
+_NO_ATOMICS: Final = frozenset({Region.MAP, Region.CTX, Region.PACKET, Region.PACKET_META, Region.OBJECT})
 
 
 def type_name(register: Register) -> str:
@@ -68,6 +68,8 @@ def _context(env: Environment, state: State, reg: int, off: int, size: int, is_s
         return f"dereference of modified ctx ptr R{reg} off={pointer.off} disallowed"
     if env.program is not None and env.program.arguments:
         return argument_problem(env, off, size, is_store)
+    if is_writable_argument(env, off, size) and not is_store:
+        return None
     field = None if env.program is None else env.program.field_at(off, size, is_store)
     if field is None or (env.knows is not None and (env.knows.release or OLDEST)[:2] < field.since):
         return f"invalid bpf_context access off={off} size={size}"
@@ -105,9 +107,10 @@ def owned_problem(state: State, pointer: Register, low: int, high: int) -> str |
 def stack_read_problem(env: Environment, state: State, pointer: Register, low: int, high: int, size: int) -> str | None:
     """Why bytes [low, high) of the pointer's frame may not be read `size` at a time.
 
-    A whole slot that was never written may be read where the kernel lets programs do so; what comes is of no use but to
-    be copied.  On another path a pointer may be there, which may not be read in parts.
+    A whole slot that was never written may be read where the kernel lets programs do so.  On another path a pointer may
+    be there, which may not be read in parts.
     """
+    env.touched.append((pointer.frame, low, high, True))
     stack = frame_stack(state, pointer.frame)
     is_whole_slot = size == SLOT_SIZE and high - low == size and low % SLOT_SIZE == 0
     if is_whole_slot and stack is not None and env.knows is not None and env.knows.uninitialised_stack:
@@ -125,7 +128,7 @@ def stack_read_problem(env: Environment, state: State, pointer: Register, low: i
                 return f"invalid size of register fill at off {low}"
             continue
         for at in range(max(first, low), min(first + SLOT_SIZE, high)):
-            if slot.marks[at - first] == "?":
+            if slot.marks[at - first] == "?" and not holds_no_pointer(env, state, pointer.frame, first):
                 return f"invalid read from stack off {low}+{at - low} size {high - low}"
     return None
 
@@ -197,6 +200,10 @@ def _memory(env: Environment, state: State, reg: int, off: int, size: int, is_st
     return bounds_problem(reg, state.regs[reg], off, size)
 
 
+def _map(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
+    return map_problem_at(env, reg, state.regs[reg], off, size, is_store)
+
+
 def _object(env: Environment, state: State, reg: int, off: int, size: int, is_store: bool) -> str | None:
     return object_problem(env, reg, state.regs[reg], off, size, is_store)
 
@@ -210,4 +217,5 @@ _RULES: Final[Mapping[Region, Callable[[Environment, State, int, int, int, bool]
     Region.DATA: _data,
     Region.MEMORY: _memory,
     Region.OBJECT: _object,
+    Region.MAP: _map,
 }

@@ -11,6 +11,7 @@ from typing import Final
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, MEMORY_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.checker.alive import AliveSlots
 from verifier_model.checker.allowance import insn_problem, place_problem
 from verifier_model.checker.callbacks import turned
 from verifier_model.checker.callgraph import callee_of, depth, followed, handed_over, roots_of, verified_with
@@ -23,20 +24,26 @@ from verifier_model.checker.kernel_calls import kfunc_name
 from verifier_model.checker.kernel_objects import attach_problem
 from verifier_model.checker.knowledge import EVERY_KERNEL, Knowledge
 from verifier_model.checker.loops import cyclic_labels
+from verifier_model.checker.memory import owner_of_frame
 from verifier_model.checker.obligations import call_problem, exit_problem, legacy_problem, static_call_problem
 from verifier_model.checker.shape import shape_problem
 from verifier_model.checker.stack_depth import combined_depth_problem
 from verifier_model.checker.work import WORK_LIMIT, work
+from verifier_model.contracts.contexts import VIEWS
 from verifier_model.contracts.global_functions import parameters
 from verifier_model.domains.lattice import includes, join
 from verifier_model.domains.registers import Region, Register
-from verifier_model.domains.state import State
+from verifier_model.domains.state import SLOT_SIZE, State
 
 PROCESSED_LIMIT: Final = 100_000
 DISTINCT_STATES: Final = 48
+DISTINCT_KINDS: Final = 1000
+JOINS_BEFORE_WIDENING: Final = 256
+PATIENCE: Final = 24  # new states that a kept one may fail to cover in a row
 REMEMBERED_TURNS: Final = 32  # turns of a loop that a new one is compared with
 # By function, label and position: the type of pointer that an access was first followed with.
 Accessed = dict[tuple[str, str, int], tuple[Region, object] | None]
+_GUARDED_SINCE: Final = (6, 6, 0)
 _TRANSLATED: Final = frozenset({Region.CTX, Region.OBJECT})  # accesses become others, by type (reg_type_mismatch_ok)
 
 
@@ -76,6 +83,10 @@ class RefusedError(Exception):
         self.rejection = rejection
 
 
+class SlotTakenError(Exception):
+    """A pointer goes into a stack slot that was read as if no path put one there: the exploration is worthless."""
+
+
 class Checker(Explorer):
     """An exploration that stops at the first condition that does not hold."""
 
@@ -88,8 +99,9 @@ class Checker(Explorer):
     ) -> None:
         super().__init__(env, live, limit)
         self.handed: set[str] = set()
+        self.alive = AliveSlots(env.unit, env.root)
         self.lowest: dict[str, int] = {}
-        self._accessed = {} if accessed is None else accessed
+        self.accessed = {} if accessed is None else accessed
         self._conditions: dict[int, tuple[Condition, ...]] = {}
         self._cycles: dict[str, frozenset[str]] = {}
         self._insns: list[Insn] = []
@@ -101,6 +113,9 @@ class Checker(Explorer):
             raise RefusedError(Rejection(place.function, Point(place.label, at), problem))
         if insn.kind in MEMORY_KINDS or insn.kind is Kind.CALL:
             self._note_stack(place.function, insn, state)
+        if insn.kind is Kind.STORE and insn.row.size == SLOT_SIZE and not state.regs[insn.src].is_scalar:
+            self._note_pointer(insn, state)
+        self.alive.note(self.env, place.function, place.label, at, insn, state)
         handed = handed_over(self.env.unit, insn)
         if handed is not None:
             self.handed.add(handed.name)
@@ -129,8 +144,10 @@ class Checker(Explorer):
         if insn.kind not in MEMORY_KINDS:
             return None
         register = state.regs[insn.src if insn.kind in LOAD_KINDS else insn.dst]
-        kind = (register.region, register.object) if register.region in _TRANSLATED else None
-        known = self._accessed.setdefault((place.function, place.label, at), kind)
+        release = None if self.env.knows is None else self.env.knows.release
+        is_guarded = insn.kind is Kind.LOAD and (release or (0, 0, 0)) >= _GUARDED_SINCE
+        kind = _pointer_kind(register, is_guarded) if register.region in _TRANSLATED else None
+        known = self.accessed.setdefault((place.function, place.label, at), kind)
         return None if known == kind else "same insn cannot be used with different pointers"
 
     def _note_stack(self, function: str, insn: Insn, state: State) -> None:
@@ -143,6 +160,16 @@ class Checker(Explorer):
                 owner = function if pointer.frame == 0 else state.callers[pointer.frame - 1].function
                 low = pointer.off + (0 if is_call else insn.off) + pointer.value.smin
                 self.lowest[owner] = min(self.lowest.get(owner, 0), low)
+
+    def _note_pointer(self, insn: Insn, state: State) -> None:
+        """Remember which slots pointers are put into; raises SlotTakenError where none was expected."""
+        pointer = state.regs[insn.dst]
+        at = pointer.constant_off if pointer.region is Region.STACK else None
+        if at is not None:
+            slot = owner_of_frame(self.env, state, pointer.frame), (at + insn.off) & -SLOT_SIZE
+            self.env.pointer_slots.add(slot)
+            if slot in self.env.plain_slots:
+                raise SlotTakenError
 
     def _is_cyclic(self, place: Place, state: State) -> bool:
         names = [
@@ -159,7 +186,7 @@ class Checker(Explorer):
 
     def admit(self, place: Place, state: State, meeting: Meeting, trail: Trail) -> State | None:
         if not self._is_cyclic(place, state):
-            return self._admit_once(meeting, state)
+            return self._admit_once(place, meeting, state, trail)
         # Whatever is not above us in the depth-first search was followed to its end.
         for old in reversed(meeting.states[-REMEMBERED_TURNS:]):
             if includes(old, state, as_kernel=True):
@@ -184,26 +211,50 @@ class Checker(Explorer):
         meeting.states.append(state)
         return state
 
-    def _admit_once(self, meeting: Meeting, state: State) -> State | None:
-        if any(includes(old, state, as_kernel=True) for old in reversed(meeting.states)):
-            return None
-        if meeting.joins == 0 and len(meeting.states) < DISTINCT_STATES:
+    def _kinds(self, place: Place, state: State) -> tuple[object, ...]:
+        """Of what is read from here on, as far as that is known by now: only a choice of which states to join."""
+        return _kinds_of(self.alive.without_dead((place.function, place.label, place.at), state))
+
+    def _covering(self, place: Place, old: State, meeting: Meeting, trail: Trail) -> State:
+        """What of a state that was met before has to hold of another one, so that its paths cover the other's."""
+        known = meeting.covers.get(id(old))
+        if known is None:
+            if _is_above(old, trail):
+                return old
+            known = self.alive.without_dead((place.function, place.label, place.at), old)
+            meeting.covers[id(old)] = known
+        return known
+
+    def _admit_once(self, place: Place, meeting: Meeting, state: State, trail: Trail) -> State | None:
+        useless = []
+        for old in reversed(meeting.states):
+            if includes(self._covering(place, old, meeting, trail), state, as_kernel=True):
+                meeting.misses[id(old)] = -PATIENCE
+                return None
+            misses = meeting.misses[id(old)] = meeting.misses.get(id(old), 0) + 1
+            if misses > PATIENCE:
+                useless.append(old)
+        meeting.count += 1
+        if meeting.joins == 0 and meeting.count < DISTINCT_STATES:
+            if useless:
+                meeting.retired += useless
+                meeting.states = [old for old in meeting.states if all(old is not other for other in useless)]
             meeting.states.append(state)
             return state
         # Paths that hold other kinds of values stay apart, as long as these kinds are few.
-        kinds = _kinds(state)
-        alike = [old for old in meeting.states if _kinds(old) == kinds]
-        if not alike and len(meeting.states) >= 2 * DISTINCT_STATES:
+        kinds = self._kinds(place, state)
+        alike = [old for old in meeting.states if self._kinds(place, old) == kinds]
+        if not alike and len(meeting.states) >= DISTINCT_KINDS:
             alike = meeting.states
         joined = state
         for old in reversed(alike):
-            joined = join(old, joined, self.env.fresh, widen=meeting.joins > 0)
+            joined = join(old, joined, self.env.fresh, widen=meeting.joins >= JOINS_BEFORE_WIDENING)
         meeting.joins += 1
         meeting.states = [*(old for old in meeting.states if all(old is not other for other in alike)), joined]
         return joined
 
 
-def _kinds(state: State) -> tuple[object, ...]:
+def _kinds_of(state: State) -> tuple[object, ...]:
     """Which kinds of values registers and stack slots hold: joining others would leave nothing known of them."""
     frames = ((state.regs, state.stack), *((frame.regs, frame.stack) for frame in state.callers))
     return tuple(
@@ -216,7 +267,19 @@ def _kinds(state: State) -> tuple[object, ...]:
 
 
 def _kind(register: Register) -> tuple[object, ...]:
-    return register.region, register.nullable, register.packet_range
+    off = register.off if register.is_pointer else 0
+    return register.region, register.nullable, register.packet_range, off
+
+
+def _pointer_kind(register: Register, is_guarded: bool) -> tuple[Region, object]:
+    """What the kernel translates an access by: structures of its own are alike, as far as it trusts them alike.
+
+    `is_guarded`: it guards a load through any of them once it does not trust one (allow_trust_mismatch).
+    """
+    kind = register.object
+    if kind is None or kind.name in VIEWS or not kind.type_id:
+        return register.region, kind
+    return register.region, None if is_guarded else (kind.trust, bool(register.owner))
 
 
 def _turns(state: State) -> bool:
@@ -261,8 +324,7 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
         accessed: Accessed = {}
         counts = []
         for part in verified_with(unit, root):
-            checker = Checker(Environment(unit, part, knows), limit=limit, accessed=accessed)
-            rejection, count = _check_root(checker, knows, lowest)
+            rejection, count = _check_part(unit, part, knows, limit, accessed, lowest)
             if rejection is not None:
                 return Report(False, rejection, processed + count)
             done = work(unit, part, min(limit, WORK_LIMIT))
@@ -276,6 +338,26 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
         if problem is not None:
             return Report(False, Rejection(root.name, None, problem), processed)
     return Report(True, None, processed, tuple(loads))
+
+
+def _check_part(
+    unit: Unit, part: Function, knows: Knowledge, limit: int, accessed: Accessed, lowest: dict[str, int]
+) -> tuple[Rejection | None, int]:
+    """`_check_root` of the part, begun anew as long as pointers turn up in slots that were taken for free of them."""
+    env = Environment(unit, part, knows)
+    processed = 0
+    while True:
+        checker = Checker(env, limit=limit, accessed=dict(accessed))
+        try:
+            rejection, count = _check_root(checker, knows, lowest)
+        except SlotTakenError:
+            processed += checker.processed
+            anew = Environment(unit, part, knows)
+            anew.pointer_slots = env.pointer_slots
+            env = anew
+            continue
+        accessed.update(checker.accessed)
+        return rejection, processed + count
 
 
 def _check_root(checker: Checker, knows: Knowledge, lowest: dict[str, int]) -> tuple[Rejection | None, int]:

@@ -38,9 +38,25 @@ class Environment:
 
     `knows`: derive only what this kernel derives too, for the acceptance check; None for facts, which need no modesty.
     Ids count up, so that equal analyses give equal ids.  `absences`: why helpers may not be used, once that was asked.
+    `pointer_slots`: stack slots, by the frame's function and offset, that some path stores a pointer to; `plain_slots`:
+    those that were read as if none ever did (`check` begins anew when one does).  `touched`: what the conditions of an
+    instruction looked at of the stack: frame, first byte, end, and whether anything depends on what is there.
     """
 
-    __slots__ = ("_arguments", "absences", "function", "knows", "next_id", "program", "root", "symbols", "unit")
+    __slots__ = (
+        "_arguments",
+        "absences",
+        "function",
+        "knows",
+        "next_id",
+        "plain_slots",
+        "pointer_slots",
+        "program",
+        "root",
+        "symbols",
+        "touched",
+        "unit",
+    )
 
     def __init__(
         self, unit: Unit, root: Function, knows: Knowledge | None = None, first_id: int = FIRST_FREE_ID
@@ -53,6 +69,9 @@ class Environment:
         self.symbols = {name: -1 - at for at, name in enumerate((*unit.maps, *unit.data))}
         self.program: ProgramType | None = program_of(root)
         self.absences: dict[int, str | None] = {}
+        self.pointer_slots: set[tuple[str, int]] = set()
+        self.plain_slots: set[tuple[str, int]] = set()
+        self.touched: list[tuple[int, int, int, bool]] = []
         self._arguments: tuple[ContextArgument, ...] | str | None = None
 
     @property

@@ -53,10 +53,19 @@ class Place:
 
 @dataclass(slots=True)
 class Meeting:
-    """The states met at one place in one chain of calls."""
+    """The states met at one place in one chain of calls.
+
+    `covers`: by the number (id) of a state all of whose paths were followed, what of it these paths depend on.
+    `misses`: by the same, new states that it did not cover of late.  `retired`: those that are no longer asked (kept
+    here so that their numbers stay theirs).  `count`: all states that were followed from here.
+    """
 
     states: list[State] = field(default_factory=list)
     joins: int = 0
+    covers: dict[int, State] = field(default_factory=dict)
+    misses: dict[int, int] = field(default_factory=dict)
+    retired: list[State] = field(default_factory=list)
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,27 @@ def with_stack(state: State, frame: int, stack: Stack) -> State:
     return State(state.regs, state.stack, tuple(callers), state.references)
 
 
+def owner_of_frame(env: Environment, state: State, frame: int) -> str:
+    """The function whose frame it is, "" where that is not known."""
+    if frame == 0:
+        return env.function.name
+    return state.callers[frame - 1].function if frame <= len(state.callers) else ""
+
+
+def holds_no_pointer(env: Environment, state: State, frame: int, first: int) -> bool:
+    """May the kernel read the slot in parts and as numbers wherever it was not written?  It may, as long as no path puts
+    a pointer there: of a slot that paths left differently nothing is known but that.
+    """
+    knows, owner = env.knows, owner_of_frame(env, state, frame)
+    if knows is None or not knows.uninitialised_stack or not owner or (owner, first) in env.pointer_slots:
+        return False
+    stack = frame_stack(state, frame)
+    if stack is None or (not knows.unallocated_stack and first < min(stack, default=0)):
+        return False
+    env.plain_slots.add((owner, first))
+    return True
+
+
 def move_frames(register: Register, up: int) -> Register:
     """The same address seen from `up` frames further in (negative: further out)."""
     return replace(register, frame=register.frame + up) if register.region is Region.STACK else register
@@ -184,6 +205,8 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
     region = pointer.region
     if region is Region.STACK:
         loaded = read_stack(state, pointer, off, size, env.unit.byte_order)
+        if loaded is UNKNOWN and env.modest and _is_unwritten(env, state, pointer, off):
+            return _SIZED[SLOT_SIZE]
         # Not every kernel knows what part of a spilled number or of a zeroed slot holds.
         is_number = size < SLOT_SIZE or pointer.value.constant is None
         # At an address that it does not know, a kernel takes whatever it finds for a number.
@@ -192,15 +215,28 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
         return _load_context(env, pointer, off, size)
     if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
         return _SIZED[size]
+    if region is Region.MAP:
+        return kernel_objects.loaded_from_map(env, pointer, off, size)
     if region is Region.OBJECT:
         return kernel_objects.loaded(env, state, pointer, off, size)
     # Behind an unknown pointer there may be a context, a spilled pointer or a kernel object's pointer field.
     return _SIZED[size] if size < 4 else UNKNOWN
 
 
+def _is_unwritten(env: Environment, state: State, pointer: Register, off: int) -> bool:
+    """Is this a whole slot that holds no pointer, nor anything of the kernel's?"""
+    at = first_slot(pointer)
+    if at is None or off % SLOT_SIZE:
+        return False
+    slot = (frame_stack(state, pointer.frame) or {}).get(at + off, EMPTY_SLOT)
+    return slot.spill is None and holds_no_pointer(env, state, pointer.frame, at + off)
+
+
 def _load_context(env: Environment, pointer: Register, off: int, size: int) -> Register:
     at = pointer.constant_off
     field = None
+    if at is not None and kernel_objects.is_writable_argument(env, at + off, size):
+        return kernel_objects.writable_argument(env)
     if at is not None and env.program is not None:
         if env.program.arguments:
             return kernel_objects.loaded_argument(env, at + off, size)

@@ -101,6 +101,9 @@ class _Join:
         )
 
     def _range(self, a: int, b: int) -> int:
+        if a < 0 or b < 0:
+            # Known to lie behind the packet's end: nothing is known when only one side does.
+            return a if a == b else 0
         return (a if a <= b else 0) if self.widen else min(a, b)
 
     def slot(self, a: StackSlot, b: StackSlot) -> StackSlot:
@@ -257,7 +260,7 @@ class _Order:
             and small.nullable <= large.nullable
             and large.symbol in ("", small.symbol)
             and (large.size == 0 or large.size <= small.size)
-            and large.packet_range <= moved.packet_range
+            and (large.packet_range == moved.packet_range or 0 <= large.packet_range <= max(moved.packet_range, 0))
             and (large.exact is None or large.exact == small.exact)
             and small.assumed_safe <= large.assumed_safe
             and (large.object is None or large.object == small.object)

@@ -70,7 +70,8 @@ class Register:
     `id`: two registers of one region, symbol and equal non-zero id have the same base and the same variable part;
     two scalars with one non-zero id have equal 64-bit values.
     `base`: which object the pointer points into; two pointers with equal non-zero base differ only in offsets.
-    `packet_range`: bytes from (base + variable part) that a comparison with the packet's end proved readable.
+    `packet_range`: bytes from (base + variable part) that a comparison with the packet's end proved readable;
+    negative: proved to lie at the end or behind it (`checker.branches`).
     `size`: bytes of the object (MAP_VALUE, DATA, MEMORY), 0 unknown.
     `symbol`: the map's or section's name; `exact`: the wide load's ref and addend that produced exactly this value.
     `object`: what an OBJECT is, None unknown.
