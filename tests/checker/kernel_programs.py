@@ -319,6 +319,15 @@ PROGRAMS = (
         ("tp->snd_cwnd = tp->srtt_us", "tp->srtt_us = tp->snd_cwnd"),
     ),
     Program(
+        "congestion control sets socket options, but not at the end",
+        "struct sock { int nothing; } CORE; struct tcp_congestion_ops { void (*init)(struct sock *sk); "
+        "void (*release)(struct sock *sk); char name[16]; }; "
+        "static long (*setsockopt)(void *, int, int, void *, int) = (void *)49; "
+        'SEC("struct_ops/p") void p(u64 *ctx) { u64 value = 1; setsockopt((void *)ctx[0], 6, 13, &value, 8); } '
+        'SEC(".struct_ops") struct tcp_congestion_ops ops = {.init = (void *)p, .name = "k2"};',
+        (".init =", ".release ="),
+    ),
+    Program(
         "a global function takes numbers",
         "__attribute__((noinline)) int g(int a) { return a * 3; } "
         'SEC("tc") int p(struct __sk_buff *s) { return g(s->len); }',

@@ -17,6 +17,7 @@ from verifier_model.contracts.availability import helpers_anywhere, helpers_ever
 from verifier_model.contracts.helpers import Helper
 from verifier_model.contracts.kernels import Release, is_known, known_since
 from verifier_model.contracts.places import place_of
+from verifier_model.contracts.programs import section_head
 
 # Helpers that may not be used in programs attached to what they are made of, by how that is called
 # (bpf_sk_storage_tracing_allowed in net/core/bpf_sk_storage.c).
@@ -35,7 +36,7 @@ _HAS_FUNCTION: Final = (
     "fmod_ret",
 )
 _OPTIONS: Final = frozenset({"setsockopt", "getsockopt"})
-_OPTIONS_SINCE: Final = (5, 15, 0)
+_OPTIONS_SINCE: Final = (5, 17, 0)
 _BY_SETTING: Final = frozenset({"probe_write_user"})
 
 
@@ -48,7 +49,8 @@ def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release 
             return f"func {helper.name}#{helper.id} not supported for program type {program.program_type}"
         if helper.id not in _given(program, release) and not _is_socket_option(program, helper, release):
             return f"program of this type cannot use helper {helper.name}#{helper.id}"
-        if helper.name in _NOT_IN_ITSELF and attach_name(program).startswith(_NOT_IN_ITSELF[helper.name]):
+        is_traced = section_head(program.section).startswith(("fentry", "fexit", "fmod_ret"))
+        if helper.name in _NOT_IN_ITSELF and is_traced and attach_name(program).startswith(_NOT_IN_ITSELF[helper.name]):
             return f"helper call is not allowed in probe: {helper.name} of {attach_name(program)}"
     if helper.id in needs_gpl() and unit.license not in GPL_LICENSES:
         return "cannot call GPL-restricted function from non-GPL compatible program"
@@ -56,10 +58,13 @@ def helper_problem(unit: Unit, root: Function, helper: Helper, release: Release 
 
 
 def _is_socket_option(program: Function, helper: Helper, release: Release | None) -> bool:
-    """Is it a helper that operations of congestion control have, but for the last one (bpf_tcp_ca_get_func_proto)?"""
+    """Is it a helper that only some have: operations of congestion control, but for the last one, and iterators over
+    Unix sockets (bpf_tcp_ca_get_func_proto, bpf_iter_unix_get_func_proto)?"""
     structure, member = program.operation or ("", "")
     is_known = release is None or release >= _OPTIONS_SINCE
-    return is_known and structure == "tcp_congestion_ops" and member != "release" and helper.name in _OPTIONS
+    has_them = structure == "tcp_congestion_ops" and member != "release"
+    has_them = has_them or program.section.removeprefix("?") == "iter/unix"
+    return is_known and has_them and helper.name in _OPTIONS
 
 
 def _given(program: Function, release: Release | None) -> frozenset[int]:
