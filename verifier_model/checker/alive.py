@@ -1,4 +1,4 @@
-"""Which stack slots a state still matters by: what no path behind it reads cannot tell it from another (clean_verifier_state).
+"""Which stack slots a state still matters by: what no path behind it reads may be anything (clean_verifier_state).
 
 Slots are found to be read while paths are followed, so the answer is good for states whose paths have all been followed
 to their ends, and for these it is exact for every path that they cover.

@@ -54,8 +54,9 @@ def owner_of_frame(env: Environment, state: State, frame: int) -> str:
 
 
 def holds_no_pointer(env: Environment, state: State, frame: int, first: int) -> bool:
-    """May the kernel read the slot in parts and as numbers wherever it was not written?  It may, as long as no path puts
-    a pointer there: of a slot that paths left differently nothing is known but that.
+    """May the kernel read the slot in parts, and as numbers, wherever it was not written?
+
+    It may, as long as no path puts a pointer there: of a slot that paths left differently nothing is known but that.
     """
     knows, owner = env.knows, owner_of_frame(env, state, frame)
     if knows is None or not knows.uninitialised_stack or not owner or (owner, first) in env.pointer_slots:
