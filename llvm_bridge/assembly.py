@@ -170,7 +170,9 @@ class Assembler:
         """A symbol for a reference that a rewrite made: the map's or external's own, else the section's."""
         for number, symbol in enumerate(self.layout.source.elf.symbols):
             wanted = (
-                symbol.type == STT_SECTION if ref.kind in (RefKind.DATA, RefKind.FUNCTION) else symbol.name == ref.name
+                symbol.type == STT_SECTION
+                if home and ref.kind in (RefKind.DATA, RefKind.FUNCTION)
+                else symbol.name == ref.name
             )
             if wanted and (symbol.section if symbol.is_defined else 0) == home and number:
                 return number

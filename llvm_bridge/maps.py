@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from llvm_bridge.elf import SHF_WRITE, SHN_UNDEF, SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT, Elf
-from verifier_model.bpf.btf import LINKAGE_EXTERN, Btf, BtfError, Kind
+from llvm_bridge.elf import SHF_WRITE, SHN_UNDEF, SHT_NOBITS, SHT_PROGBITS, STB_GLOBAL, STT_NOTYPE, STT_OBJECT, Elf
+from verifier_model.bpf.btf import LINKAGE_EXTERN, Btf, BtfError, Kind, Type
 from verifier_model.bpf.unit import DataSection, MapDef, inner_name
 
 MAP_SECTIONS: Final = (".maps", "maps")
 BPF_MAP_TYPE_ARRAY: Final = 2
 _INTERNAL: Final = (".rodata", ".data", ".bss")
 _DESCRIPTOR_BYTES: Final = 4  # what a map of maps or programs holds
+_PLAIN: Final = frozenset({Kind.INT, Kind.ENUM, Kind.ENUM64, Kind.FLOAT})
 _LEGACY_WORDS: Final = 5  # type, key size, value size, entries, flags
 
 
@@ -27,20 +29,53 @@ def map_symbols(elf: Elf) -> dict[str, tuple[int, int]]:
     }
 
 
+def _external(elf: Elf, graph: Btf | None) -> Iterator[Type]:
+    """Variables that only another object defines: what the kernel or libbpf supplies lies in a section of BTF's."""
+    if graph is None:
+        return
+    missing = {
+        symbol.name
+        for symbol in elf.symbols
+        if symbol.section == SHN_UNDEF and symbol.binding == STB_GLOBAL and symbol.name
+    }
+    placed = {member.type for section in graph.types if section.kind is Kind.DATASEC for member in section.members}
+    for index, variable in enumerate(graph.types):
+        is_extern = variable.kind is Kind.VAR and variable.linkage == LINKAGE_EXTERN
+        if is_extern and variable.name in missing and index not in placed:
+            yield variable
+
+
 def external_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
     """Maps that another object defines: undefined symbols whose type in BTF is a map's (libbpf, linker.c)."""
-    if graph is None:
-        return {}
-    missing = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF and symbol.name}
-    placed = {member.type for section in graph.types if section.kind is Kind.DATASEC for member in section.members}
     found = {}
-    for index, variable in enumerate(graph.types):
-        is_extern = variable.kind is Kind.VAR and variable.linkage == LINKAGE_EXTERN and variable.name in missing
-        if is_extern and index not in placed:
-            definition = _definition(graph, variable.name, variable.type, is_external=True)
-            if definition is not None and definition.type and definition.key_size:
-                found[variable.name] = definition
+    for variable in _external(elf, graph):
+        assert graph is not None
+        definition = _definition(graph, variable.name, variable.type, is_external=True)
+        if definition is not None and definition.type and definition.key_size:
+            found[variable.name] = definition
     return found
+
+
+def external_data(elf: Elf, graph: Btf | None) -> dict[str, DataSection]:
+    """Numbers and arrays that another object defines, each as a section of its own: nobody knows its neighbours."""
+    found = {}
+    for variable in _external(elf, graph):
+        assert graph is not None
+        kinds = list(_qualifiers(graph, variable.type))
+        if graph.types[kinds[-1]].kind in _PLAIN:
+            is_writable = all(graph.types[at].kind is not Kind.CONST for at in kinds)
+            found[variable.name] = DataSection(variable.name, graph.size_of(variable.type), is_writable)
+    return found
+
+
+def _qualifiers(graph: Btf, index: int) -> Iterator[int]:
+    """The type, and what it qualifies, renames or is an array of, down to what is neither."""
+    yield index
+    for _ in range(len(graph.types)):
+        if graph.types[index].kind not in (Kind.CONST, Kind.VOLATILE, Kind.TYPEDEF, Kind.ARRAY, Kind.RESTRICT):
+            return
+        index = graph.types[index].type
+        yield index
 
 
 def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:

@@ -34,7 +34,7 @@ from llvm_bridge.elf import (
     parse_relocations,
 )
 from llvm_bridge.facts_section import without_section
-from llvm_bridge.maps import data_sections, external_maps, read_maps
+from llvm_bridge.maps import data_sections, external_data, external_maps, read_maps
 from llvm_bridge.object import CodeSection, Object, Opaque, Placed, Untouched
 from llvm_bridge.operations import operations
 from llvm_bridge.records import NO_RECORDS, read_records
@@ -102,7 +102,7 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
     records = read_records(elf, graph, bounds) if graph else NO_RECORDS
     code: dict[int, CodeSection] = {}
     functions: list[Function] = []
-    names = references(elf, bounds, external_maps(elf, graph))
+    names = references(elf, bounds, external_maps(elf, graph), external_data(elf, graph))
     for index, section in bounds.items():
         own = records.of_section(index)
         relocations = {entry.offset: entry for entry in section.relocations}
@@ -118,7 +118,7 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
     unit = Unit(
         functions=tuple(functions),
         maps=read_maps(elf, graph),
-        data=data_sections(elf),
+        data={**external_data(elf, graph), **data_sections(elf)},
         byte_order=elf.order,
         cpu_level=cpu_level or _level(functions),
         license=_license(elf),

@@ -58,6 +58,7 @@ class References:
     map_starts: Mapping[tuple[int, int], str]
     jump_tables: Mapping[int, int] = field(default_factory=dict)
     external_maps: frozenset[str] = frozenset()
+    external_data: frozenset[str] = frozenset()
 
     def function(self, section: int, target: int, symbol: int, relocation: int) -> Ref:
         """A reference to the function that holds the byte `target`; raises ObjectError when none does."""
@@ -86,7 +87,8 @@ class References:
 
     def _address(self, symbol: Symbol, entry: Relocation, addend: int) -> Ref:
         if symbol.section == SHN_UNDEF:
-            kind = RefKind.MAP if symbol.name in self.external_maps else RefKind.EXTERN
+            is_data = symbol.name in self.external_data
+            kind = RefKind.MAP if symbol.name in self.external_maps else RefKind.DATA if is_data else RefKind.EXTERN
             return Ref(kind, symbol.name, addend, entry.symbol, entry.type)
         if not symbol.is_defined:
             raise ObjectError(f"a reference to {symbol.name}, which lies in no section")
@@ -107,10 +109,12 @@ class References:
         return Ref(RefKind.DATA, section.name, target, entry.symbol, entry.type)
 
 
-def references(elf: Elf, code: Mapping[int, CodeSection], external: Collection[str] = ()) -> References:
-    """`external`: names of the maps that other objects define."""
+def references(
+    elf: Elf, code: Mapping[int, CodeSection], maps: Collection[str] = (), data: Collection[str] = ()
+) -> References:
+    """`maps`, `data`: names of those that other objects define."""
     starts = {place: name for name, place in map_symbols(elf).items()}
-    return References(elf, code, starts, jump_tables.table_sizes(elf), frozenset(external))
+    return References(elf, code, starts, jump_tables.table_sizes(elf), frozenset(maps), frozenset(data))
 
 
 def places(elf: Elf) -> dict[tuple[RefKind, str], tuple[int, int]]:
@@ -124,5 +128,6 @@ def places(elf: Elf) -> dict[tuple[RefKind, str], tuple[int, int]]:
     for symbol in elf.symbols:
         if symbol.section == SHN_UNDEF and symbol.name:
             found[RefKind.EXTERN, symbol.name] = (SHN_UNDEF, 0)
-            found.setdefault((RefKind.MAP, symbol.name), (SHN_UNDEF, 0))
+            for kind in (RefKind.MAP, RefKind.DATA):
+                found.setdefault((kind, symbol.name), (SHN_UNDEF, 0))
     return found

@@ -1,4 +1,4 @@
-"""Maps that another object defines: what one of two linked objects becomes, and what of it is left alone."""
+"""Maps and variables that another object defines: what one of two linked objects becomes, and what is left alone."""
 
 from __future__ import annotations
 
@@ -54,6 +54,19 @@ SEC("xdp") int f(struct ctx *c) {
 }
 """
 DEFINES = 'struct table counters SEC(".maps");'
+LIMITED = """
+extern const volatile u32 limit;
+extern u32 seen[4];
+char _license[] SEC("license") = "GPL";
+SEC("xdp") int f(struct ctx *c) {
+  u32 spare[3] = {1, 1, 1};
+  asm volatile("" :: "r"(&spare) : "memory");
+  if ((u64)c->data_end - c->data > limit) return 1;
+  seen[2] += limit;
+  return 2;
+}
+"""
+LIMITS = "const volatile u32 limit = 70; u32 seen[4];"
 
 
 def built(text: str) -> bytes:
@@ -78,6 +91,23 @@ def test_what_another_object_defines_is_read() -> None:
     assert not read(READS.replace("extern struct table counters;", DEFINES)).unit.maps["counters"].is_external
 
 
+def test_variables_of_another_object_are_data() -> None:
+    found = read(LIMITED).unit.data
+    assert {name: (found[name].size, found[name].is_writable) for name in ("limit", "seen")} == {
+        "limit": (4, False),
+        "seen": (16, True),
+    }
+    weak = read(LIMITED.replace("extern u32 seen[4];", "extern u32 seen[4] __attribute__((weak));")).unit.data
+    assert "seen" not in weak and "limit" in weak
+
+
+def test_an_access_beyond_the_variable_is_refused() -> None:
+    unit = read(LIMITED).unit
+    assert check(unit, unit.function("f")).accepted
+    beyond = read(LIMITED.replace("seen[2] +=", "seen[4] +=")).unit
+    assert not check(beyond, beyond.function("f")).accepted
+
+
 def test_the_least_reach_that_clangs_own_code_needs() -> None:
     unit = read(READS).unit
     if unit.maps["counters"].value_size:
@@ -97,8 +127,9 @@ def test_values_of_unknown_size_are_not_handed_over() -> None:
 
 
 @pytest.mark.needs("bpf", "bpftool")
-def test_a_linked_program_behaves_as_before(tmp_path: Path) -> None:
-    first, second = built(READS), built(DEFINES)
+@pytest.mark.parametrize(("text", "other"), [(READS, DEFINES), (LIMITED, LIMITS)])
+def test_a_linked_program_behaves_as_before(text: str, other: str, tmp_path: Path) -> None:
+    first, second = built(text), built(other)
     better, _ = optimised(first)
     assert len(better) <= len(first) and better != first
     linked = []
