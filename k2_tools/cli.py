@@ -7,6 +7,7 @@ import click
 from k2_tools.bisect import bisect
 from k2_tools.calibrate import calibrate
 from k2_tools.check import check
+from k2_tools.cmake_dir import cmake_dir
 from k2_tools.config import config
 from k2_tools.demo import demo
 from k2_tools.diff import diff
@@ -26,5 +27,20 @@ def main() -> None:
     """Smaller and faster BPF objects, proved equivalent."""
 
 
-for command in (opt, report, diff, lint, check, recheck, prove, demo, settings, config, bisect, toolchain, calibrate):
+for command in (
+    opt,
+    report,
+    diff,
+    lint,
+    check,
+    recheck,
+    prove,
+    demo,
+    settings,
+    config,
+    bisect,
+    toolchain,
+    cmake_dir,
+    calibrate,
+):
     main.add_command(command)

@@ -90,7 +90,8 @@ def test_the_command_finds_it_in_a_real_build(tmp_path: Path) -> None:
     wrapper = fast_launcher(tmp_path / "bin")
     folder = fill(tmp_path / "work", {"stores.c": STORES})
     build = f"{wrapper} --target=bpf -mcpu=v3 -O2 -g -c stores.c -o stores.o"
-    script = f"{build} && ! llvm-objdump-19 -d --disassemble-symbols=two stores.o | grep -q '(u32 \\*)(r1 + 0x8) ='"
+    store = r"(u32 \*)(r1 [-+] 0x[0-9a-f]*) ="
+    script = f"{build} && ! llvm-objdump-19 -d --disassemble-symbols=two stores.o | grep -q '{store}'"
     done = subprocess.run(
         [sys.executable, "-c", "from k2_tools.cli import main; main()", "bisect", "--", "sh", "-c", script],
         cwd=folder,

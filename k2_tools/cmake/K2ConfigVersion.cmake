@@ -1,0 +1,12 @@
+# The version stands in synth/settings.py alone.
+file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../../synth/settings.py" _k2_line REGEX "^VERSION: Final = ")
+string(REGEX REPLACE ".*\"([0-9.]+)\".*" "\\1" PACKAGE_VERSION "${_k2_line}")
+unset(_k2_line)
+if(PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  if(PACKAGE_VERSION VERSION_EQUAL PACKAGE_FIND_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+endif()
