@@ -10,7 +10,11 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from llvm_bridge.object import Object
+from llvm_bridge.reader import read_object
+from tests.checker.kernel_programs import HEAD, TASK
 from tests.checker.programs import Case, unit_of
+from tests.llvm_bridge.objects import compile_text
 from verifier_model.checker import check
 from verifier_model.checker.knowledge import knowledge
 from verifier_model.checker.per_kernel import guards
@@ -81,3 +85,13 @@ def test_a_kernel_that_lacks_what_an_older_one_got_late_is_guarded_by_itself() -
         found = guards(*unit_of(Case("", OUT, None)), profiles)
         assert isinstance(found, tuple)
         assert [guard.knows.release for guard in found] == asked
+
+
+@pytest.mark.needs("clang-19")
+@pytest.mark.parametrize(("license", "taken"), [("Proprietary", [(6, 1, 192)]), ("GPL", [(6, 1, 192), (6, 12, 117)])])
+def test_old_kernels_let_every_program_read_their_objects(license: str, taken: list[Release]) -> None:
+    text = HEAD.replace("LICENSE", license) + TASK + "return t->pid; }"
+    read = read_object(compile_text(text, "clang-19", "bpf", "v3", "-g", "-Wno-everything"))
+    assert isinstance(read, Object)
+    reports = {r: check(read.unit, read.unit.function("p"), knowledge(r)) for r in ((6, 1, 192), (6, 12, 117))}
+    assert [release for release, report in reports.items() if report.accepted] == taken

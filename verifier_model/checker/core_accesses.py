@@ -15,7 +15,14 @@ from verifier_model.bpf.btf import Btf, BtfError, Kind, essential_name
 from verifier_model.bpf.core import FIELD_BYTE_OFFSET, Field, field_of_record
 from verifier_model.bpf.insn import Insn
 from verifier_model.checker.environment import UNKNOWN, Environment
-from verifier_model.checker.kernel_objects import BUFFER, GPL_LICENSES, in_rcu_section, may_store, object_pointer
+from verifier_model.checker.kernel_objects import (
+    BUFFER,
+    GPL_LICENSES,
+    in_rcu_section,
+    lacks_license,
+    may_store,
+    object_pointer,
+)
 from verifier_model.checker.memory import context_value, load
 from verifier_model.contracts.attach import BUFFERS
 from verifier_model.contracts.contexts import VIEWS, ContextField, field_of
@@ -82,7 +89,7 @@ def _core_object_problem(
     if kind.name in VIEWS:
         allowed = kind.name == _view_name(field.owner) and field_of(VIEWS[kind.name], field.off, size) is not None
         return None if allowed and not pointer.off else f"R{reg} invalid {kind.name} access off={field.off} size={size}"
-    if env.unit.license not in GPL_LICENSES:
+    if lacks_license(env):
         return f"Cannot access kernel 'struct {kind.name}' from non-GPL compatible program"
     if kind.trust.name in ("USER", "PERCPU"):
         return f"R{reg} is ptr_{kind.name} access {kind.trust.value}memory"

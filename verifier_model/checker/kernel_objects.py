@@ -27,6 +27,7 @@ from verifier_model.domains.registers import ObjectType, Region, Register, Trust
 from verifier_model.domains.scalar import Scalar
 from verifier_model.domains.state import Held, State
 
+_LICENSED_SINCE: Final = (6, 2, 0)
 _SLOT: Final = 8
 _ANY: Final = Register.scalar(Scalar.top())
 _SIZED: Final = {size: Register.scalar(Scalar.of_width(8 * size)) for size in (1, 2, 4, 8)}
@@ -128,6 +129,16 @@ def is_assumed(register: Register) -> bool:
     return register.region is Region.OBJECT and register.object is not None and not register.object.name
 
 
+def lacks_license(env: Environment, is_store: bool = False) -> bool:
+    """Is the program's licence one under which it may not look into the kernel's objects?
+
+    Kernels of the 6.1 series and older, which were asked, let every program read them; 6.12 does not.
+    """
+    release = None if env.knows is None else env.knows.release
+    is_free = release is not None and release < _LICENSED_SINCE and not is_store
+    return env.unit.license not in GPL_LICENSES and not is_free
+
+
 def object_problem(env: Environment, reg: int, pointer: Register, off: int, size: int, is_store: bool) -> str | None:
     """Why the kernel refuses the access through a pointer to one of its objects; None when it does not."""
     kind = pointer.object
@@ -144,7 +155,7 @@ def object_problem(env: Environment, reg: int, pointer: Register, off: int, size
     if fields is not None:
         allowed = field_of(fields, off, size, is_store) is not None
         return None if allowed else f"R{reg} invalid {kind.name} access off={off} size={size}"
-    if env.unit.license not in GPL_LICENSES:
+    if lacks_license(env, is_store):
         return f"Cannot access kernel 'struct {kind.name}' from non-GPL compatible program"
     if kind.trust.name in ("USER", "PERCPU"):
         return f"R{reg} is ptr_{kind.name} access {kind.trust.value}memory: off={off}"
