@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from synth.reshape import Reshape, plain_blocks
 from synth.settings import Settings
-from synth.webs import addresses, operands, sink
+from synth.webs import addresses, operands, sink, slots
 from synth.webs.allocate import allocated, without_dead
 from synth.webs.copies import propagated
 from synth.webs.form import Form
@@ -35,6 +35,8 @@ WEB_PASSES: Final = (
     WebPass("hold-address", "r1 = map ll; call; r1 = map ll  ==  r6 = map ll; r1 = r6; call; r1 = r6", addresses.hold),
     WebPass("commute-webs", "r3 = r6; r3 += r2; <r2 dead>  ==  r2 += r6; <r2 is r3>", operands.commute),
     WebPass("unswap", "r3 = be16 r3; if w3 == 0x800  ==  if w3 == 0x8", operands.compare_unswapped),
+    WebPass("unspill", "u64[r10-16] = r1; call; r3 = u64[r10-16]  ==  r6 = r1; call; r3 = r6", slots.unspill),
+    WebPass("reload", "u32[r10-4] = r1; call; r2 = u32[r10-4]  ==  u32[r10-4] = r6; call; r2 = r6", slots.reload),
     WebPass("sink-number", "w0 = 2; if r1 == 0 goto OUT  ==  if r1 == 0 goto TWO; ...; TWO: w0 = 2", sink.sink_number),
 )
 
@@ -45,6 +47,8 @@ _REASONS: Final = {
     "hold-address": "an address is held across calls",
     "commute-webs": "the free operand's register takes the result",
     "unswap": "numbers are compared in the order of their bytes in the packet",
+    "unspill": "a register keeps what the frame kept",
+    "reload": "what was stored is not read again",
     "sink-number": "numbers are set where ways meet",
 }
 

@@ -115,6 +115,22 @@ ROWS = [
         1,
         ("w0 = 2", "w0 = 3"),
     ),
+    Row(
+        "a spill that a register can hold",
+        "pass:unspill",
+        "L0: r2 = *(u32 *)(r1 + 12); *(u64 *)(r10 - 16) = r2; *(u32 *)(r10 - 4) = 0; r2 = r10; r2 += -4;"
+        "r1 = map[hits] ll; call 1; r0 = *(u64 *)(r10 - 16); exit",
+        1,
+        ("r10 -4) = 0", "r10 -4) = 1"),
+    ),
+    Row(
+        "a key that is compared again",
+        "pass:reload",
+        "L0: r1 = *(u32 *)(r1 + 12); *(u32 *)(r10 - 4) = r1; r2 = r10; r2 += -4; r1 = map[hits] ll; call 1;"
+        "r2 = *(u32 *)(r10 - 4); w0 = 1; if w2 == 7 goto OUT; L1: w0 = 2; OUT: exit",
+        1,
+        ("== 0x7", "== 0x6"),
+    ),
 ]
 
 
