@@ -60,6 +60,9 @@ class PathPrices:
 Key = tuple[object, ...]
 FOR_SEARCH: Final = Limits(shrink_tests=0)  # the search learns more from a state that is as it was found
 WHOLE: Final = Limits(shrink_tests=0, ways=256, way_insns=20_000)
+GUESS: Final = Limits(
+    shrink_tests=0, ways=64, way_insns=5_000, turns=8, solver_steps=300_000, guess_segments=120, guess_attempts=4
+)
 
 
 class Door:
@@ -94,7 +97,7 @@ class Door:
         whole = Whole(function.name, 0, context_of(unit, function), proposal.blocks, proposal.cuts or (), "")
         question = whole.obligation(unit, replace(function, blocks=proposal.old))
         if proposal.cuts is None:
-            question = replace(question, cuts=guess_cuts(question.before, question.after, question.unit, WHOLE))
+            question = replace(question, cuts=guess_cuts(question.before, question.after, question.unit, GUESS))
         paths = PathPrices(question, self.prices)
         verdict = prove_function(question, WHOLE, paths.compare)
         if verdict.is_proved and self.settings.goal == "balanced" and paths.rise > 0:

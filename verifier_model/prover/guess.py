@@ -30,8 +30,6 @@ from verifier_model.prover.simplify import SimplifyingTerms
 from verifier_model.prover.terms import Term
 from verifier_model.verdict import CutPoint, Equality, FunctionObligation, InRegister, OnStack, Status, Verdict
 
-_MOST_ATTEMPTS = 64
-_MOST_SEGMENTS = 1000  # over all attempts
 _MOST_ALIKE = 4  # places of `before` that one place of `after` is compared with
 
 
@@ -87,7 +85,7 @@ class _Guess:
         for first, second in _candidates(self.before, self.after):
             stops = [set(first), set(second)]
             heads = (_loop_heads(self.before), _loop_heads(self.after))
-            for _ in range(_MOST_ATTEMPTS):
+            for _ in range(self.limits.guess_attempts):
                 try:
                     return self._attempt((frozenset(stops[0]), frozenset(stops[1])))
                 except _ConflictError as conflict:
@@ -124,7 +122,7 @@ class _Guess:
     def _segment(self, whole: Whole, pair: Pair | None) -> list[Pair]:
         """Run one segment with what is believed now; returns the pairs whose beliefs changed."""
         self.segments += 1
-        if self.segments > _MOST_SEGMENTS:
+        if self.segments > self.limits.guess_segments:
             raise TooHardError("no cut points were found in good time")
         changed: list[Pair] = []
 

@@ -14,7 +14,7 @@ class Limits:
     to do with its question.  `ways` bounds the ways through one segment of a region or
     function (those of both programs, over all pairs), `way_insns` the instructions and blocks on them, `turns` how
     often one of them passes one block.  `shrink_tests` bounds the states that are tried to make a counterexample
-    small; 0 leaves it as it was found.
+    small; 0 leaves it as it was found.  `guess_segments` and `guess_attempts` bound a guess of cut points.
     """
 
     solver_steps: int = 2_000_000
@@ -26,6 +26,8 @@ class Limits:
     way_insns: int = 40_000
     turns: int = 32
     shrink_tests: int = 256
+    guess_segments: int = 1000
+    guess_attempts: int = 64
 
 
 DEFAULT: Final = Limits()
