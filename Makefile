@@ -6,7 +6,7 @@ CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*
 C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus model-cases model-counts model-mutants model-rewrites model-typed-mutants oracle availability model-oracle model-emulated clean
+.PHONY: bench-model demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus model-cases model-counts model-mutants model-rewrites model-typed-mutants oracle availability model-oracle model-emulated clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -56,6 +56,10 @@ model-counts: .venv/ready-test
 
 model-rewrites: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.rewrites --date $$(date +%F) $(REWRITES_ARGS)
+
+# CPU seconds of the check for the biggest XDP and tc programs of the corpus.
+bench-model: .venv/ready-test
+	@$(BIN)/python -m benchmarks.model.speed --date $$(date +%F) $(MODEL_ARGS)
 
 model-corpus: .venv/ready-test
 	@$(BIN)/python -m benchmarks.model.corpus $(MODEL_ARGS)
