@@ -328,6 +328,15 @@ PROGRAMS = (
         (".init =", ".release ="),
     ),
     Program(
+        "iterators over Unix sockets set socket options",
+        "struct unix_sock { int nothing; } CORE; "
+        "struct bpf_iter__unix { struct bpf_iter_meta *meta; struct unix_sock *unix_sk; u32 uid; } CORE; "
+        "static long (*setsockopt)(void *, int, int, void *, int) = (void *)49; "
+        'SEC("iter/unix") int p(struct bpf_iter__unix *ctx) { struct unix_sock *k = ctx->unix_sk; u32 value = 1; '
+        "if (!k) return 0; setsockopt(k, 1, 7, &value, 4); return 0; }",
+        ("iter/unix", "iter/udp"),
+    ),
+    Program(
         "a global function takes numbers",
         "__attribute__((noinline)) int g(int a) { return a * 3; } "
         'SEC("tc") int p(struct __sk_buff *s) { return g(s->len); }',

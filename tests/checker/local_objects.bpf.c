@@ -22,6 +22,7 @@ struct bpf_refcount {
 struct task_struct {
 	int pid;
 	char comm[16];
+	struct task_struct *group_leader;
 } __attribute__((preserve_access_index));
 
 extern void *bpf_obj_new_impl(__u64 local_type_id, void *meta) __ksym;
@@ -500,5 +501,16 @@ BODY storage(void *ctx, int bad)
 	return own ? *own & 1 : 0;
 }
 PAIR_OF("tp_btf/sched_switch", storage, storage)
+
+BODY mixed(void *ctx, int bad)
+{
+	struct task_struct *task = (void *)((__u64 *)ctx)[1];
+	int pid;
+	if (((__u64 *)ctx)[0])
+		task = bad ? ctx : task->group_leader;
+	asm volatile("%[pid] = *(u32 *)(%[task] + 8)" : [pid] "=r"(pid) : [task] "r"(task));
+	return pid;
+}
+PAIR_OF("tp_btf/sched_switch", mixed, mixed)
 
 char _license[] SEC("license") = "GPL";
