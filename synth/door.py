@@ -59,9 +59,10 @@ class PathPrices:
 
 Key = tuple[object, ...]
 FOR_SEARCH: Final = Limits(shrink_tests=0)  # the search learns more from a state that is as it was found
+MOST_VAIN_GUESSES: Final = 3  # in one function; each may cost seconds
 WHOLE: Final = Limits(shrink_tests=0, ways=256, way_insns=20_000)
 GUESS: Final = Limits(
-    shrink_tests=0, ways=64, way_insns=5_000, turns=8, solver_steps=300_000, guess_segments=120, guess_attempts=4
+    shrink_tests=0, ways=64, way_insns=5_000, turns=8, solver_steps=300_000, guess_segments=48, guess_attempts=3
 )
 
 
@@ -76,6 +77,7 @@ class Door:
         self.unknowns: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._asked: dict[Key, Answer] = {}
+        self._vain_guesses = 0
 
     def ask(self, function: Function, facts: Facts, rewrite: Rewrite) -> Answer:
         refusal = self._price_refusal(rewrite) or self._level_refusal(rewrite)
@@ -97,9 +99,12 @@ class Door:
         whole = Whole(function.name, 0, context_of(unit, function), proposal.blocks, proposal.cuts or (), "")
         question = whole.obligation(unit, replace(function, blocks=proposal.old))
         if proposal.cuts is None:
+            if self._vain_guesses >= MOST_VAIN_GUESSES:
+                return self._refuse("unknown: no relation was found for earlier proposals either"), proposal
             question = replace(question, cuts=guess_cuts(question.before, question.after, question.unit, GUESS))
         paths = PathPrices(question, self.prices)
         verdict = prove_function(question, WHOLE, paths.compare)
+        self._vain_guesses += proposal.cuts is None and not verdict.is_proved
         if verdict.is_proved and self.settings.goal == "balanced" and paths.rise > 0:
             return self._refuse("goal: some path is slower"), proposal
         if verdict.is_proved and self.settings.goal == "latency" and self._is_expected_slower(question):
