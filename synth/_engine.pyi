@@ -28,6 +28,7 @@ class Domain:
 class ChainSettings:
     seed: int
     steps: int
+    restart: int
     error_weight: int
     slot_weight: int
     nanosecond_weight: int
@@ -40,6 +41,7 @@ class ChainSettings:
     pair_moves: int
     access_moves: int
     swap_moves: int
+    compound_moves: int
 
 class EnumerationSettings:
     longest: int

@@ -47,13 +47,41 @@ def _shapes() -> dict[str, Shape]:
 
 SHAPES: Final[dict[str, Shape]] = _shapes()
 ENGINE_ROWS: Final[tuple[Row, ...]] = tuple(row for row in ROWS if row.name in SHAPES)
+BRANCH_ROWS: Final[tuple[Row, ...]] = tuple(
+    row for row in ROWS if row.kind is Kind.BRANCH and row.op in _OPERATIONS and row.width in (32, 64)
+)
+_BRANCH_SHAPES: Final[dict[str, Shape]] = {
+    row.name: (_OPERATIONS[row.op], row.width, row.operand is Operand.REG) for row in BRANCH_ROWS
+}
+_JUMP: Final = _OPERATIONS["ja"]
+_BRANCH_OF: Final[dict[Shape, Row]] = {shape: BY_NAME[name] for name, shape in _BRANCH_SHAPES.items()}
 _ROW_OF: Final[dict[Shape, Row]] = {shape: BY_NAME[name] for name, shape in SHAPES.items() if shape[0] != _SYMBOL}
 
 
 def shape_insn(row: Row) -> EngineInsn:
     """An engine instruction of that row with all operands zero."""
-    op, width, from_reg = SHAPES[row.name]
+    op, width, from_reg = SHAPES[row.name] if row.name in SHAPES else _BRANCH_SHAPES[row.name]
     return op, width, from_reg, 0, 0, 0, 0
+
+
+def branch_to_engine(insn: Insn, target: int) -> EngineInsn | None:
+    """A branch or jump that leads to `target` (as in `SearchWindow.targets`); None when the engine has none such."""
+    if insn.row.name == "ja":
+        return _JUMP, 64, False, 0, 0, target, 0
+    shape = _BRANCH_SHAPES.get(insn.row.name)
+    if shape is None:
+        return None
+    op, width, from_reg = shape
+    return op, width, from_reg, insn.dst, insn.src, target, insn.imm
+
+
+def branch_from_engine(insn: EngineInsn) -> Insn | None:
+    """The branch, without its label, that an engine instruction stands for; None for any other instruction."""
+    op, width, from_reg, dst, src, _, imm = insn
+    if op == _JUMP:
+        return Insn(BY_NAME["ja"])
+    row = _BRANCH_OF.get((op, width, from_reg))
+    return None if row is None else Insn(row, dst, src if from_reg else 0, 0, 0 if from_reg else imm)
 
 
 @dataclass(frozen=True)
@@ -122,7 +150,11 @@ def from_engine(insn: EngineInsn, symbols: Symbols) -> Insn:
 def prices(costs: CostTable | None = None) -> list[tuple[EngineInsn, int]]:
     """Picoseconds of every shape the engine knows."""
     costs = costs or cost_table()
-    return [(shape_insn(row), costs.of(row)) for row in ENGINE_ROWS]
+    jump = (_JUMP, 64, False, 0, 0, 0, 0)
+    return [
+        *((shape_insn(row), costs.of(row)) for row in (*ENGINE_ROWS, *BRANCH_ROWS)),
+        (jump, costs.of(BY_NAME["ja"])),
+    ]
 
 
 def rows_by_op(names: Sequence[str], level: int) -> list[Row]:

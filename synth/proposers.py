@@ -55,8 +55,10 @@ def proposers(settings: Settings) -> tuple[Proposer, ...]:
 
 
 def reshapers(settings: Settings) -> tuple[Reshaper, ...]:
-    """What proposes other blocks for a whole function, in the order in which it is asked: part of the pass tier."""
+    """What proposes other blocks for a whole function, in the order in which it is asked: passes, then the search."""
+    from synth.regions import reshape_regions
     from synth.shapes import SHAPES
     from synth.webs import WEBS
 
-    return (*SHAPES, *WEBS) if "passes" in settings.active_tiers else ()
+    shapes = (*SHAPES, *WEBS) if "passes" in settings.active_tiers else ()
+    return (*shapes, reshape_regions) if "stochastic" in settings.active_tiers else shapes

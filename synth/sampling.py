@@ -34,8 +34,10 @@ class Infeasible(Exception):  # noqa: N818 - a statement about the facts, not a 
 class Numbers:
     """splitmix64: the same sequence everywhere, whatever the Python version."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, likely: tuple[int, ...] = ()) -> None:
+        """`likely`: numbers that the code compares with, so that both of its ways are taken."""
         self._state = seed & MASK64
+        self.likely = likely
 
     def next(self) -> int:
         """64 bits."""
@@ -87,6 +89,8 @@ def sample(scalar: Scalar, numbers: Numbers, profile: int, most: int | None = No
 def _propose(scalar: Scalar, numbers: Numbers, profile: int, low: int, high: int) -> int:
     if profile < 4:
         return (low, high, scalar.smin & MASK64, scalar.smax & MASK64)[profile]
+    if numbers.likely and numbers.below(2):
+        return numbers.likely[numbers.below(len(numbers.likely))] & MASK64
     kind = numbers.below(6)
     if kind == 0:
         return numbers.corner()

@@ -7,18 +7,30 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from synth import _engine
-from synth.engine_link import LANES, EngineInsn, Symbols, from_engine, is_symbol, prices, to_engine
+from synth.engine_link import (
+    LANES,
+    EngineInsn,
+    Symbols,
+    branch_from_engine,
+    branch_to_engine,
+    from_engine,
+    is_symbol,
+    prices,
+    to_engine,
+)
 from synth.sampling import Infeasible, Numbers
 from synth.space import domain
-from synth.testcases import PACKET, STACK, Place, TestCase, case_from, draw_case, place_of, symbol_fact
+from synth.testcases import PACKET, STACK, Place, TestCase, case_from, compared, draw_case, place_of, symbol_fact
 from synth.window import ACCESS_KINDS, SearchWindow
+from verifier_model.bpf.demand import Demand
 from verifier_model.bpf.insn import Insn, Ref
-from verifier_model.bpf.isa import LOAD_KINDS
+from verifier_model.bpf.isa import LOAD_KINDS, Kind
 from verifier_model.domains.registers import SHARED, Region, Register
 from verifier_model.domains.state import SLOT_SIZE, STACK_BYTES
 from verifier_model.verdict import Counterexample
 
 Type = tuple[int, bool, int]
+Found = tuple[tuple[Insn, ...], tuple[int, ...]]  # a program, and where each of its branches leads
 _UNINIT: Final[Type] = (-1, False, 0)
 _NUMBER: Final[Type] = (-2, False, 0)
 _MOST_PLACES: Final = 20
@@ -76,9 +88,9 @@ class WindowSearch:
         self.window = window
         self.symbols = Symbols.of(window.insns)
         self._lanes = lanes
-        self._numbers = Numbers(seed)
+        self._numbers = Numbers(seed, compared(window))
         self.places = Places()
-        self._original = self.translated(window.insns)
+        self._original = self.translated(window.insns, window.targets)
         self._types = [self.places.type_of(fact, ("register", reg)) for reg, fact in enumerate(window.entry.regs)]
         self._spills = [
             ((STACK_BYTES + off) // SLOT_SIZE, self.places.type_of(slot.spill, ("slot", off)))
@@ -96,14 +108,17 @@ class WindowSearch:
             raise NoSearch("too many memory objects")
         self._events = self._find_events()
         self.domain = domain(window, self.symbols)
-        self._drawn = self._draw(LANES)
+        self._drawn = self._draw(2 * LANES if window.targets else LANES)
         self._learnt: list[TestCase] = []
         self.is_complete = True
         self.cases: list[TestCase] = []
         self.session = self._loaded([])
 
-    def translated(self, insns: Sequence[Insn]) -> list[EngineInsn]:
-        found = [to_engine(insn, self.symbols) for insn in insns]
+    def translated(self, insns: Sequence[Insn], targets: Sequence[int] = ()) -> list[EngineInsn]:
+        found = [
+            branch_to_engine(insn, targets[at]) if targets and is_way(insn) else to_engine(insn, self.symbols)
+            for at, insn in enumerate(insns)
+        ]
         if any(insn is None for insn in found):
             raise NoSearch("an instruction that the engine does not have")
         return [insn for insn in found if insn is not None]
@@ -120,6 +135,8 @@ class WindowSearch:
         found = []
         for at, (insn, form) in enumerate(zip(self.window.insns, self._original, strict=True)):
             _, _, from_reg, dst, src, _, _ = form
+            if is_way(insn):
+                continue
             if insn.kind in ACCESS_KINDS:
                 region = types[src if insn.kind in LOAD_KINDS else dst][0]
                 if region < 0:
@@ -155,9 +172,6 @@ class WindowSearch:
         for off, slot in self.window.entry.stack.items():
             for index, mark in enumerate(slot.marks):
                 initialised[(STACK_BYTES + off) // SLOT_SIZE] |= (mark != "?") << index
-        stack_demand = bytearray(STACK_BYTES)
-        for off in self.window.demand.stack:
-            stack_demand[STACK_BYTES + off] = 0xFF
         events = []
         for at, region in self._events:
             op, width, *_ = self._original[at]
@@ -172,10 +186,12 @@ class WindowSearch:
             events,
             symbols,
             list(self.window.demand.regs),
-            bytes(stack_demand),
+            _stack_mask(self.window.demand),
             self.window.byte_order == "big",
         )
         session.set_costs(prices())
+        if self.window.targets:
+            session.set_exits([(list(demand.regs), _stack_mask(demand)) for demand in self.window.exits])
         return session
 
     def _event_column(self, at: int, cases: Sequence[TestCase]) -> list[int]:
@@ -238,6 +254,16 @@ class WindowSearch:
             case.loaded[at] = value
         return changed
 
+    def ways(self, settings: Sequence[_engine.ChainSettings], workers: int) -> list[Found]:
+        """What several chains found, cheapest first, each with where its branches lead; for windows with branches."""
+        found: dict[Found, tuple[int, int]] = {}
+        for programs in self.session.chains(self.domain, list(settings), workers):
+            for program, slots, picoseconds in programs:
+                insns = tuple(branch_from_engine(insn) or from_engine(insn, self.symbols) for insn in program)
+                targets = tuple(form[5] if is_way(insn) else 0 for insn, form in zip(insns, program, strict=True))
+                found.setdefault((insns, targets), (slots, picoseconds))
+        return sorted(found, key=lambda one: found[one])
+
     def passes(self, candidate: Sequence[Insn]) -> bool:
         """Does the candidate agree with the window on every test?"""
         return self.session.errors(self.translated(candidate)) == 0
@@ -259,6 +285,18 @@ class WindowSearch:
 
     def _programs(self, found: Sequence[tuple[list[EngineInsn], int, int]]) -> list[tuple[Insn, ...]]:
         return [tuple(from_engine(insn, self.symbols) for insn in program) for program, _, _ in found]
+
+
+def is_way(insn: Insn) -> bool:
+    """Is this a branch or a jump?"""
+    return insn.kind in (Kind.BRANCH, Kind.JUMP)
+
+
+def _stack_mask(demand: Demand) -> bytes:
+    mask = bytearray(STACK_BYTES)
+    for off in demand.stack:
+        mask[STACK_BYTES + off] = 0xFF
+    return bytes(mask)
 
 
 assert Region.CTX not in SHARED  # it has a row of its own above

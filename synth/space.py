@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Final
 
 from synth import _engine
-from synth.engine_link import ENGINE_ROWS, Symbols, rows_by_op, shape_insn, to_engine
+from synth.engine_link import BRANCH_ROWS, ENGINE_ROWS, Symbols, rows_by_op, shape_insn, to_engine
 from synth.window import ACCESS_KINDS, SearchWindow, base_register, reads, writes
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS, Kind, Operand, Row
@@ -39,7 +39,7 @@ def domain(window: SearchWindow, symbols: Symbols) -> _engine.Domain:
         form = to_engine(insn, symbols) if insn.kind is Kind.LOAD_WIDE else None
         if form is not None and (form[0], form[6]) not in {(known[0], known[6]) for known in wide}:
             wide.append(form)
-    return _engine.Domain(
+    found = _engine.Domain(
         [shape_insn(row) for row in _alu_rows(window)],
         [shape_insn(row) for row in _memory_rows(window)],
         wide,
@@ -48,6 +48,11 @@ def domain(window: SearchWindow, symbols: Symbols) -> _engine.Domain:
         writable or [0],
         readable or [0],
     )
+    ways = dict.fromkeys(at for at, insn in zip(window.targets, insns, strict=False) if insn.kind is Kind.BRANCH)
+    if ways:
+        rows = [row for row in BRANCH_ROWS if row.level <= window.level]
+        found.set_branches([shape_insn(row) for row in rows], list(ways))
+    return found
 
 
 def _alu_rows(window: SearchWindow) -> Iterator[Row]:
@@ -102,10 +107,15 @@ def _immediates(insns: tuple[Insn, ...]) -> list[int]:
     """Literals, their sums, unions, shifts, negations and logarithms, masks for every shift count, small numbers."""
     literals = _literals(insns)
     counts = [insn.imm for insn in insns if insn.row.op in _SHIFTS and insn.row.operand is Operand.IMM]
-    derived = [0, 1, -1, *literals, *(-value for value in literals)]
+    derived = [0, 1, -1, *literals]
+    if any(insn.kind is Kind.BRANCH for insn in insns):
+        derived += [value << count for value in literals for count in counts if 0 < value < 1 << 16]
+    derived += [-value for value in literals]
     derived += [value.bit_length() - 1 for value in literals if value > 1 and value & (value - 1) == 0]
     for count in counts:
         derived += [count, 64 - count, 32 - count, (1 << count) - 1, ((1 << 64) - 1) >> count, ((1 << 32) - 1) >> count]
+    limits = [insn.imm for insn in insns if insn.kind is Kind.BRANCH and insn.row.operand is Operand.IMM]
+    derived += [value + step for value in limits for step in (1, -1)]
     for a, b in combinations(literals, 2):
         derived += [a + b, b - a, a - b, a | b, a & b, a ^ b]
     for value in literals:

@@ -22,16 +22,29 @@ _KEPT: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Of a chain: per bit of error (averaged over the tests), per slot, per nanosecond, in 1/256 of a halving."""
+    """Of a chain: per bit of error (averaged over the tests), per slot, per nanosecond, in 1/256 of a halving.
+
+    `restart`: after so many proposals the chain goes back to the best program that passes the tests.
+    """
 
     error: int
     slot: int
     nanosecond: int
+    restart: int
+
+    def settings(self, seed: int, steps: int, kept: int, never_slower: bool) -> _engine.ChainSettings:
+        """The engine's settings of one chain with these weights."""
+        made = _engine.ChainSettings()
+        made.seed, made.steps, made.restart = seed, steps, self.restart
+        made.error_weight, made.slot_weight, made.nanosecond_weight = self.error, self.slot, self.nanosecond
+        made.keep, made.never_slower = kept, never_slower
+        return made
 
 
 # An error has to weigh more than what leaving everything out would save, or the walk ends at the empty program.
-# Measured on the examples' windows: 4096 finds the most in few steps, 1024 what lies behind a worse program.
-CHAINS: Final = (Weights(4096, 256, 32), Weights(1024, 256, 32))
+# Measured on regions of the samples: without going back, 100,000 proposals find something in 6 of 10 regions; going
+# back after 1,000 in 8 of them, and more slots.  The lighter chain finds what lies behind a worse program.
+CHAINS: Final = (Weights(4096, 256, 32, 1000), Weights(16384, 256, 32, 300), Weights(1024, 256, 32, 2000))
 
 
 class StochasticSession(SearchSession):
@@ -63,12 +76,8 @@ class StochasticSession(SearchSession):
     def candidates(self, search: WindowSearch) -> list[Program]:
         found: list[Program] = []
         for number, weights in enumerate(CHAINS):
-            settings = _engine.ChainSettings()
-            settings.seed = self.settings.seed * len(CHAINS) + number
-            settings.steps = self.steps // len(CHAINS)
-            settings.error_weight, settings.slot_weight = weights.error, weights.slot
-            settings.nanosecond_weight, settings.keep = weights.nanosecond, _KEPT
-            settings.never_slower = self.settings.goal != "size"
+            seed, steps = self.settings.seed * len(CHAINS) + number, self.steps // len(CHAINS)
+            settings = weights.settings(seed, steps, _KEPT, self.settings.goal != "size")
             found += [program for program in search.chain(settings) if program not in found]
         return sorted(found, key=slots)
 

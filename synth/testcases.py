@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from synth.sampling import Infeasible, Numbers, sample
-from synth.window import SearchWindow
+from synth.window import SearchWindow, writes
 from verifier_model.bpf.insn import FRAME_POINTER, REGISTER_COUNT, Ref, RefKind
+from verifier_model.bpf.isa import Kind
 from verifier_model.domains.registers import Region, Register
 from verifier_model.domains.state import SLOT_SIZE, STACK_BYTES
 from verifier_model.verdict import Counterexample
@@ -62,12 +63,28 @@ class TestCase:
     symbols: list[int]
 
 
+def compared(window: SearchWindow) -> tuple[int, ...]:
+    """Numbers at which the ways of a window with branches part; none without branches."""
+    if not window.targets:
+        return ()
+    found: dict[int, None] = {}
+    for insn in window.insns:
+        if "imm" not in insn.row.uses or (insn.ref is not None and insn.kind is not Kind.BRANCH):
+            continue
+        if insn.kind is Kind.BRANCH:
+            found.update(dict.fromkeys((insn.imm, insn.imm + 1, insn.imm - 1)))
+        elif insn.kind is Kind.ALU:
+            found[insn.imm] = None
+    return tuple(number & MASK64 for number in found)
+
+
 @dataclass
 class _Draw:
-    """The making of one test: what has been decided so far."""
+    """The making of one test: what has been decided so far.  With `is_near` the packet may be short."""
 
     numbers: Numbers
     profile: int
+    is_near: bool = False
     chosen: dict[Hashable, int] = field(default_factory=dict)
     bases: dict[Place, int] = field(default_factory=dict)
     packet_extent: int = 0
@@ -89,7 +106,8 @@ class _Draw:
 
     def _address(self, place: Place) -> int:
         if place == PACKET_END:
-            return self.base(PACKET) + self.packet_extent + self.numbers.below(1500)
+            room = (1500, 8, 1500, 64)[self.profile % 4] if self.is_near else 1500
+            return self.base(PACKET) + self.packet_extent + self.numbers.below(room)
         start = 0xFFFF_8880_0000_0000 + (len(self.bases) << 34)
         scattered = start + 4096 + (self.numbers.below(1 << 20) << 3)
         # Packets start where the driver left room: not at a multiple of eight.
@@ -117,7 +135,7 @@ class _Draw:
 
 def draw_case(window: SearchWindow, symbols: Sequence[Ref | None], numbers: Numbers, profile: int) -> TestCase:
     """One test; `profile` (0, 1, 2, ...) steers the first ones to the extremes.  Raises Infeasible."""
-    draw = _Draw(numbers, profile)
+    draw = _Draw(numbers, profile, bool(window.targets))
     facts = list(window.entry.regs)
     registers = [0] * REGISTER_COUNT
     ends = [reg for reg, fact in enumerate(facts) if fact.region is Region.PACKET_END]
@@ -148,7 +166,30 @@ def draw_case(window: SearchWindow, symbols: Sequence[Ref | None], numbers: Numb
     if PACKET in draw.bases:
         images[PACKET] = numbers.bytes(_MOST_PACKET, profile)
         limits[PACKET] = draw.packet_extent
+        if window.targets and PACKET_END in draw.bases:
+            limits[PACKET] = min(draw.bases[PACKET_END] - draw.bases[PACKET], _MOST_PACKET)
+    if numbers.likely:
+        _plant(window, numbers, images)
     return TestCase(registers, draw.bases, images, limits, loaded, values)
+
+
+def _plant(window: SearchWindow, numbers: Numbers, images: dict[Place, bytes]) -> None:
+    """Puts numbers that the window compares with where it loads from, in about half of the cases."""
+    written: set[int] = set()
+    for insn in window.insns:
+        reg = writes(insn)
+        if insn.kind is Kind.LOAD and insn.src not in written and numbers.below(2):
+            fact = window.entry.regs[insn.src]
+            place, constant = place_of(fact, ("register", insn.src)), fact.constant_off
+            at = (constant or 0) + insn.off + (STACK_BYTES if place == STACK else 0)
+            if constant is not None and place in images and 0 <= at <= len(images[place]) - insn.row.size:
+                number = numbers.likely[numbers.below(len(numbers.likely))]
+                image = bytearray(images[place])
+                low = number & ((1 << insn.row.width) - 1)
+                image[at : at + insn.row.size] = low.to_bytes(insn.row.size, window.byte_order)
+                images[place] = bytes(image)
+        if reg is not None:
+            written.add(reg)
 
 
 def case_from(window: SearchWindow, drawn: TestCase, counterexample: Counterexample) -> TestCase:
@@ -174,4 +215,7 @@ def case_from(window: SearchWindow, drawn: TestCase, counterexample: Counterexam
         base = bases[place]
         images[place] = bytes(memory.get((base + at) & MASK64, 0) for at in range(len(image)))
     limits = {place: len(image) for place, image in images.items()}
+    ends = [registers[reg] for reg, fact in enumerate(window.entry.regs) if fact.region is Region.PACKET_END]
+    if window.targets and ends and PACKET in limits:
+        limits[PACKET] = max(0, min(ends[0] - bases[PACKET], limits[PACKET]))
     return TestCase(registers, bases, images, limits, list(drawn.loaded), list(drawn.symbols))

@@ -15,7 +15,7 @@ from synth.engine_link import SHAPES, is_symbol
 from synth.rewrite import Window
 from verifier_model.bpf.demand import Demand
 from verifier_model.bpf.insn import FRAME_POINTER, ByteOrder, Insn
-from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS
+from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS, Kind
 from verifier_model.bpf.unit import Function, Point, Unit
 from verifier_model.domains.registers import SHARED, Region, Register
 from verifier_model.domains.state import StackSlot, State
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the search itself needs no analysis, only its results
     from verifier_model.facts import Facts
 
 ACCESS_KINDS: Final = LOAD_KINDS | STORE_KINDS
+_NO_RESULT: Final = STORE_KINDS | {Kind.BRANCH, Kind.JUMP}
 EVENT_REGIONS: Final = SHARED | {Region.CTX}
 
 
@@ -34,6 +35,9 @@ class SearchWindow:
     `results[i]` is what is known of the register that instruction i loads, right after it; None if it loads nothing.
     `scratch` lists registers that hold nothing anybody wants and may be written: those that the window writes first.
     `level` is the highest instruction level allowed.
+
+    Where there are branches, `targets[i]` says where instruction i leads: to the window's instruction of that index
+    (their number: the end), or by exit e where it is -e; `exits` has what is wanted behind exits 1, 2, ...
     """
 
     insns: tuple[Insn, ...]
@@ -43,13 +47,16 @@ class SearchWindow:
     scratch: tuple[int, ...]
     level: int
     byte_order: ByteOrder = "little"
+    exits: tuple[Demand, ...] = ()
+    targets: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for windows of which the same is true."""
         stack = tuple(sorted(self.entry.stack.items()))
         regs, demand = self.entry.regs, self.demand
-        return self.insns, regs, stack, self.results, demand, self.scratch, self.level, self.byte_order
+        ways = self.exits, self.targets
+        return self.insns, regs, stack, self.results, demand, self.scratch, self.level, self.byte_order, ways
 
     @property
     def slots(self) -> int:
@@ -73,7 +80,7 @@ def reads(insn: Insn) -> frozenset[int]:
 
 def writes(insn: Insn) -> int | None:
     """The register that an instruction of a window writes."""
-    return None if insn.kind in STORE_KINDS or "dst" not in insn.row.uses else insn.dst
+    return None if insn.kind in _NO_RESULT or "dst" not in insn.row.uses else insn.dst
 
 
 def _overwrites_dst(insn: Insn) -> bool:
@@ -106,26 +113,33 @@ def search_window(function: Function, facts: Facts, unit: Unit, window: Window) 
     first = Point(window.label, window.start)
     if not facts.is_reachable(first):
         return None
-    results: list[Register | None] = []
-    for at, insn in enumerate(insns, window.start):
-        state = facts.before(Point(window.label, at))
-        if insn.kind not in ACCESS_KINDS:
-            results.append(None)
-            continue
-        if state.regs[base_register(insn)].region not in EVENT_REGIONS | {Region.STACK, Region.PACKET}:
-            return None
-        is_load = insn.kind in LOAD_KINDS
-        results.append(facts.before(Point(window.label, at + 1)).regs[insn.dst] if is_load else None)
+    results = loaded_facts(facts, window.label, window.start, insns)
+    if results is None:
+        return None
     entry = facts.before(first)
     demand = facts.demand_after(Point(window.label, window.stop - 1))
     level = max([unit.cpu_level, *(insn.row.level for insn in insns)])
     plain = tuple(insn.without_origin() for insn in insns)
-    return narrowed(
-        SearchWindow(plain, entry, tuple(results), demand, _scratch(function, plain, demand), level, unit.byte_order)
-    )
+    scratch = scratch_registers(function, plain, demand)
+    return narrowed(SearchWindow(plain, entry, tuple(results), demand, scratch, level, unit.byte_order))
 
 
-def _scratch(function: Function, insns: tuple[Insn, ...], demand: Demand) -> tuple[int, ...]:
+def loaded_facts(facts: Facts, label: str, start: int, insns: tuple[Insn, ...]) -> list[Register | None] | None:
+    """`SearchWindow.results` of instructions that stand at `start` of a block; None for an access not understood."""
+    results: list[Register | None] = []
+    for at, insn in enumerate(insns, start):
+        if insn.kind not in ACCESS_KINDS:
+            results.append(None)
+            continue
+        base = facts.before(Point(label, at)).regs[base_register(insn)]
+        if base.region not in EVENT_REGIONS | {Region.STACK, Region.PACKET}:
+            return None
+        is_load = insn.kind in LOAD_KINDS
+        results.append(facts.before(Point(label, at + 1)).regs[insn.dst] if is_load else None)
+    return results
+
+
+def scratch_registers(function: Function, insns: tuple[Insn, ...], demand: Demand) -> tuple[int, ...]:
     """r6 to r9 only where the function uses them already: a new callee-saved register costs its prologue."""
     used = {reg for _, insn in function.insns() for reg in (insn.dst, insn.src)}
     written = [reg for insn in insns if (reg := writes(insn)) is not None]
@@ -156,11 +170,20 @@ def narrowed(window: SearchWindow) -> SearchWindow:
     if touches_stack:
         for off, slot in sorted(window.entry.stack.items()):
             stack[off] = StackSlot(slot.marks, None if slot.spill is None else plain(slot.spill))
-    demand = Demand(
-        tuple(mask if reg in written | set(window.scratch) else 0 for reg, mask in enumerate(window.demand.regs)),
-        window.demand.stack if touches_stack else frozenset(),
-    )
+    writable = written | set(window.scratch)
+
+    def reduced(demand: Demand) -> Demand:
+        regs = tuple(mask if reg in writable else 0 for reg, mask in enumerate(demand.regs))
+        return Demand(regs, demand.stack if touches_stack else frozenset())
+
     results = tuple(None if fact is None else plain(fact) for fact in window.results)
     entry = State(regs, MappingProxyType(stack))
     scratch = window.scratch[:3]
-    return SearchWindow(window.insns, entry, results, demand, scratch, window.level, window.byte_order)
+    return replace(
+        window,
+        entry=entry,
+        results=results,
+        demand=reduced(window.demand),
+        scratch=scratch,
+        exits=tuple(reduced(demand) for demand in window.exits),
+    )

@@ -8,6 +8,8 @@
 #include <tuple>
 #include <utility>
 
+#include "compound.h"
+
 namespace k2 {
 namespace {
 
@@ -34,7 +36,7 @@ constexpr std::array<uint16_t, 256> log_table() {
 constexpr std::array<uint16_t, 256> log2_of_mantissa = log_table();
 static_assert(log2_of_mantissa[0] == 0 && log2_of_mantissa[128] == 150 && log2_of_mantissa[255] == 255);
 
-enum class Move { operand, instruction, nop, pair, access, swap };
+enum class Move { operand, instruction, nop, pair, access, swap, compound };
 
 class Chain {
  public:
@@ -51,11 +53,17 @@ class Chain {
       const uint64_t picoseconds = evaluator.problem().picoseconds[shape];
       prices_[shape] = 1000 * slots * settings.slot_weight + picoseconds * settings.nanosecond_weight;
     }
-    cost_ = performance(current_.data());
+    best_ = current_;
+    best_cost_ = cost_ = performance(current_.data());
   }
 
   ChainResult run() {
-    for (uint64_t i = 0; i < settings_.steps && size_ > 0 && !is_recorded(); ++i) step();
+    for (uint64_t i = 1; i <= settings_.steps && size_ > 0 && !is_recorded(); ++i) {
+      step();
+      if (settings_.restart == 0 || i % settings_.restart != 0) continue;
+      current_ = best_;
+      cost_ = best_cost_;
+    }
     keep_cheapest(result_.found, settings_.keep);
     return std::move(result_);
   }
@@ -80,7 +88,12 @@ class Chain {
     ++result_.accepted;
     std::copy_n(candidate_.begin(), size_, current_.begin());
     cost_ = price + errors * settings_.error_weight / tests;
-    if (errors == 0) keep();
+    if (errors != 0) return;
+    if (price <= best_cost_) {
+      best_ = current_;
+      best_cost_ = price;
+    }
+    keep();
   }
 
   uint64_t performance(const Insn* program) const {
@@ -90,9 +103,10 @@ class Chain {
   }
 
   Move draw_move() {
-    const std::array<uint32_t, 6> weights = {settings_.operand_moves, settings_.instruction_moves,
+    const std::array<uint32_t, 7> weights = {settings_.operand_moves, settings_.instruction_moves,
                                              settings_.nop_moves,     settings_.pair_moves,
-                                             settings_.access_moves,  settings_.swap_moves};
+                                             settings_.access_moves,  settings_.swap_moves,
+                                             settings_.compound_moves};
     uint32_t total = 0;
     for (const uint32_t weight : weights) total += weight;
     uint32_t at = random_.below(total);
@@ -110,14 +124,37 @@ class Chain {
       case Move::instruction: insn = draw(domain_, random_); return true;
       case Move::nop: insn = Insn{}; return true;
       case Move::pair:
+        if (random_.below(2) == 0) {
+          // Two changes that only together keep the result: a constant here, an instruction less there.
+          change(insn);
+          change(candidate_[random_.below(count)]);
+          return true;
+        }
         if (at + 1 >= count) return false;
         insn = draw(domain_, random_);
         candidate_[at + 1] = draw(domain_, random_);
         return true;
       case Move::access: return (is_load(insn.op) || is_store(insn.op)) && redraw_access(domain_, random_, insn);
       case Move::swap: std::swap(insn, candidate_[random_.below(count)]); return true;
+      case Move::compound: return compound();
     }
     return false;
+  }
+
+  bool compound() {
+    switch (random_.below(3)) {
+      case 0: return fold_constant(candidate_.data(), size_, random_);
+      case 1: return propagate_copy(candidate_.data(), size_, random_);
+      default: return rename_result(domain_, candidate_.data(), size_, random_);
+    }
+  }
+
+  void change(Insn& insn) {
+    switch (random_.below(4)) {
+      case 0: insn = Insn{}; break;
+      case 1: insn = draw(domain_, random_); break;
+      default: redraw_operand(domain_, random_, insn);
+    }
   }
 
   // Drops every instruction that the tests do not miss, then remembers the program if it is better than the original.
@@ -190,6 +227,8 @@ class Chain {
   std::array<Insn, max_length> candidate_{};
   std::array<uint64_t, shape_count> prices_{};  // in thousandths of the unit of cost
   std::vector<uint64_t> kept_ = std::vector<uint64_t>(4096);
+  std::array<Insn, max_length> best_{};  // passes the tests, at the least cost so far
+  uint64_t best_cost_ = 0;
   uint64_t cost_ = 0;
   uint64_t discoveries_ = 0;
   uint64_t original_slots_ = 0;

@@ -14,6 +14,7 @@ namespace k2 {
 struct ChainSettings {
   uint64_t seed = 1;
   uint64_t steps = 10000;        // proposals
+  uint64_t restart = 0;          // after so many, back to the cheapest program that passes the tests; 0: never
   uint32_t error_weight = 4096;  // per bit of error, averaged over the tests
   uint32_t slot_weight = 256;    // per slot
   uint32_t nanosecond_weight = 32;
@@ -27,6 +28,7 @@ struct ChainSettings {
   uint32_t pair_moves = 2;
   uint32_t access_moves = 3;
   uint32_t swap_moves = 2;
+  uint32_t compound_moves = 3;
 };
 
 struct Found {

@@ -421,6 +421,7 @@ NB_MODULE(_engine, m) {
       .def(nb::init<>())
       .def_rw("seed", &k2::ChainSettings::seed)
       .def_rw("steps", &k2::ChainSettings::steps)
+      .def_rw("restart", &k2::ChainSettings::restart)
       .def_rw("error_weight", &k2::ChainSettings::error_weight)
       .def_rw("slot_weight", &k2::ChainSettings::slot_weight)
       .def_rw("nanosecond_weight", &k2::ChainSettings::nanosecond_weight)
@@ -432,7 +433,8 @@ NB_MODULE(_engine, m) {
       .def_rw("nop_moves", &k2::ChainSettings::nop_moves)
       .def_rw("pair_moves", &k2::ChainSettings::pair_moves)
       .def_rw("access_moves", &k2::ChainSettings::access_moves)
-      .def_rw("swap_moves", &k2::ChainSettings::swap_moves);
+      .def_rw("swap_moves", &k2::ChainSettings::swap_moves)
+      .def_rw("compound_moves", &k2::ChainSettings::compound_moves);
 
   nb::class_<k2::EnumerationSettings>(m, "EnumerationSettings")
       .def(nb::init<>())
