@@ -46,7 +46,7 @@ def test_the_running_kernel_says_the_same(data: bytes, name: str) -> None:
     assert not kernel_takes(data, f"bad_{name}")
 
 
-@pytest.mark.needs("clang-19", "libbpf-dev")
+@needs_kernel
 def test_kernels_without_it_take_none_of_it(data: bytes) -> None:
     """Neither a unit that is meant for any kernel nor a kernel before 6.6 is known to follow kept pointers."""
     unit = unit_of(data)
@@ -54,8 +54,11 @@ def test_kernels_without_it_take_none_of_it(data: bytes) -> None:
         assert not check(unit, unit.function(f"ok_{name}")).accepted
     types = running_kernel_types()
     assert types is not None
-    old = check(for_kernel(unit, types), unit.function("ok_take_out"), knowledge((6, 1, 0)))
-    assert not old.accepted
+    patched = for_kernel(unit, types)
+    for name in ("own", "take_out"):
+        assert not check(patched, patched.function(f"ok_{name}"), knowledge((6, 1, 0))).accepted
+        assert check(patched, patched.function(f"ok_{name}"), knowledge((6, 6, 0))).accepted
+        assert not check(patched, patched.function(f"ok_{name}")).accepted
 
 
 @pytest.mark.needs("clang-19", "libbpf-dev")

@@ -63,6 +63,8 @@ _SECTIONS: Final[Mapping[str, tuple[str, bool]]] = {
 }
 # Functions whose results their arguments tell, and who follows them puts their names here.
 FOLLOWED_ELSEWHERE: Final[set[str]] = set()
+# Why the kernel does not have one of these functions for the program, by name.
+ABSENCES: Final[dict[str, Callable[[Environment, str], str | None]]] = {}
 UNDER_LOCK: Final[set[str]] = set()  # what may be called while a lock is held (is_bpf_graph_api_kfunc)
 KfuncRule = Callable[[Environment, State, Kfunc, KfuncArgument, int], "str | None"]
 
@@ -82,6 +84,9 @@ def kfunc_problem(env: Environment, name: str, state: State) -> str | None:
         return "cannot call kernel function from non-GPL compatible program"
     if not kfunc.is_for(env.root):
         return f"calling kernel function {name} is not allowed"
+    absent = ABSENCES[name](env, name) if name in ABSENCES else None
+    if absent is not None:
+        return absent
     if "destructive" in kfunc.flags or (declared.result is Returned.OTHER and name not in FOLLOWED_ELSEWHERE):
         return f"the model does not follow calls of {name}"
     if holding(state, LOCK) is not None and (name not in UNDER_LOCK or _in_comparison(state)):

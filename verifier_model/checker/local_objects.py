@@ -15,7 +15,7 @@ from verifier_model.bpf.btf import Kind
 from verifier_model.bpf.unit import MapDef
 from verifier_model.checker.access import type_name
 from verifier_model.checker.environment import UNINIT, ZERO, Environment, each_register
-from verifier_model.checker.kernel_calls import FOLLOWED_ELSEWHERE, RULES, UNDER_LOCK
+from verifier_model.checker.kernel_calls import ABSENCES, FOLLOWED_ELSEWHERE, RULES, UNDER_LOCK
 from verifier_model.checker.references import LOCK, acquired, holding, is_local, owner_of, released
 from verifier_model.contracts.kfunc_signatures import KfuncArgument, Parameter
 from verifier_model.contracts.kfuncs import Kfunc
@@ -45,6 +45,10 @@ _RETURNABLE: Final = frozenset({"task_struct", "cgroup", "bpf_cpumask"})
 _RETURNABLE_IF_THERE: Final = frozenset(
     {"prog_test_ref_kfunc", "bpf_crypto_ctx"}
 )  # as part of the kernel, or in no BTF of it
+_SINCE: Final = (6, 6, 0)
+# Before, only programs of these types had the functions (generic_kfunc_set in kernel/bpf/helpers.c).
+_EVERYWHERE_SINCE: Final = (6, 12, 0)
+_FIRST_TYPES: Final = frozenset({"tracing", "sched_cls", "xdp"})
 NESTED_SINCE: Final = (6, 12, 0)  # fields of structures inside a value or variable count, too
 
 
@@ -58,6 +62,18 @@ def is_constant(env: Environment, register: Register) -> bool:
     """Does the pointer lead into a section that nobody may write?  The loader makes no map with fields of it."""
     section = env.unit.data.get(register.symbol) if register.region is Region.DATA else None
     return section is not None and not section.is_writable
+
+
+def absence(env: Environment, name: str) -> str | None:
+    """Why the kernel does not give these functions to the program."""
+    release = None if env.knows is None else env.knows.release
+    if (
+        release is None
+        or release < _SINCE
+        or (release < _EVERYWHERE_SINCE and env.root.program_type not in _FIRST_TYPES)
+    ):
+        return f"calling kernel function {name} is not allowed by older kernels"
+    return None
 
 
 def offset_of(register: Register) -> int | None:
@@ -201,7 +217,9 @@ def _callback_problem(env: Environment, state: State, kfunc: Kfunc, argument: Kf
     register = state.regs[reg]
     if kfunc.name != TREE_ADD or register.region is not Region.FUNCTION:
         return f"R{reg} type={type_name(register)} expected=func"
-    return None
+    found = next((function for function in env.unit.functions if function.name == register.symbol), None)
+    is_static = found is not None and found.is_subprogram and not found.is_global and found.untouchable is None
+    return None if found is not None and is_static and found.blocks else "callback function not static"
 
 
 def after_local(env: Environment, name: str, before: State) -> State:
@@ -267,6 +285,7 @@ def tree_callback(env: Environment, state: State) -> tuple[Register, ...]:
     return _fresh(env, kind, root.node, False), _fresh(env, kind, root.node, False)
 
 
+ABSENCES.update(dict.fromkeys(LOCAL_CALLS, absence))
 RULES[Parameter.NODE] = _node_problem
 RULES[Parameter.ALLOCATED] = _allocated_problem
 RULES[Parameter.REFCOUNTED] = _counted_problem
