@@ -293,6 +293,23 @@ BODY add(void *ctx, int bad)
 }
 PAIR(add)
 
+__attribute__((noinline)) int less_global(struct bpf_rb_node *a, const struct bpf_rb_node *b)
+{
+	return a != b;
+}
+
+BODY static_less(void *ctx, int bad)
+{
+	struct fruit *fruit = NEW(struct fruit);
+	if (!fruit)
+		return 0;
+	bpf_spin_lock(&lock);
+	bpf_rbtree_add_impl(&tree, &fruit->in_tree, bad ? (void *)less_global : less, NULL, 0);
+	bpf_spin_unlock(&lock);
+	return 0;
+}
+PAIR(static_less)
+
 BODY compare(void *ctx, int bad)
 {
 	struct fruit *fruit = NEW(struct fruit);
