@@ -174,6 +174,20 @@ PAIRS = (
         "exit\n",
         13,
     ),
+    Pair(
+        "a loop that may be left at any turn, or after three",
+        "r8 = 0\nagain:\nmay_goto out\nr8 += 1\nif r8 < 40 goto again\nout:\nr0 = 2\nexit\n",
+        203,
+        "r8 = 0\nagain:\nmay_goto out\nr8 += 1\nif r8 < 3 goto again\nout:\nr0 = 2\nexit\n",
+        18,
+    ),
+    Pair(
+        "half of a number keeps its sign, or gets another",
+        f"{START}w6 = (s8)w6\nr0 = 0\nif w6 s> 127 goto out\nif w6 s< -128 goto out\nr0 = 2\nout:\nexit\n",
+        8,
+        f"{START}w6 = (s16)w6\nr0 = 0\nif w6 s> 127 goto out\nif w6 s< -128 goto out\nr0 = 2\nout:\nexit\n",
+        10,
+    ),
     Pair("thirty turns, or one more", turns(30), 63, turns(31), 65),
     Pair(
         "zero bytes cost precision, a narrow spill does not",

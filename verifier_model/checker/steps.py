@@ -84,8 +84,9 @@ class Steps:
         if row.op == "neg" and dst.is_scalar:
             path.state = with_reg(state, insn.dst, Register.scalar(alu("sub", row.width, _ZERO, dst.value)))
             return
-        # Products have been followed as far as they can be since 6.14.
-        state = step(self.env, insn, state) if row.op == "mul" else self._as_kernel(insn, state)
+        # Products and sign extensions are followed as far as they can be (6.14 and 6.6).
+        is_exact = row.op == "mul" or row.op.startswith("movsx")
+        state = step(self.env, insn, state) if is_exact else self._as_kernel(insn, state)
         if row.op == "add" and row.width == 64 and dst.is_scalar and dst.id and src.value.constant is not None:
             linked = moved_id(dst.id, src.value.constant) if src.is_scalar else 0
             state = with_reg(state, insn.dst, Register.scalar(state.regs[insn.dst].value, linked))

@@ -132,7 +132,7 @@ class Walk(Steps):
         elif kind is Kind.ENDIAN:
             self._swap(path, node)
         elif kind is Kind.MAY_GOTO:
-            self._fork(path, node.target, path.state, Step(path.history, node, len(path.calls)))
+            return self._may_leave(path, node)
         elif kind is not Kind.JUMP:
             path.state = step(self.env, insn, path.state)
         if access is not None and not node.is_jump:
@@ -280,6 +280,8 @@ class Walk(Steps):
 
     def _comes_back(self, path: Path, node: Node) -> bool:
         """Is this a call that comes back to itself until nothing changes any more?"""
+        if node.insn.kind is Kind.MAY_GOTO:
+            return True
         if is_next_call(node.insn):
             return may_go_on(self.env, kfunc_name(node.insn) or "", path.state)
         return is_callback_call(node.insn)
@@ -317,14 +319,22 @@ class Walk(Steps):
         name = kfunc_name(node.insn) or ""
         history = Step(path.history, node, len(path.calls))
         if may_go_on(self.env, name, path.state):
-            more = self._as_kernel(node.insn, path.state)
-            above = None if path.kept is None else path.kept.parent
-            previous = _last_visit(above, node.index, path.calls)
-            if previous is not None:
-                more = forgotten(previous, more)
-            self._fork(path, node.following, more, history)
+            self._fork(path, node.following, self._again(path, node, self._as_kernel(node.insn, path.state)), history)
         path.state = drained(self.env, name, path.state)
         path.history, path.index = history, node.following
+        return path.index >= 0
+
+    def _again(self, path: Path, node: Node, state: State) -> State:
+        """The state for another turn, numbers forgotten that changed since the last one and that nothing relied on."""
+        above = None if path.kept is None else path.kept.parent
+        previous = _last_visit(above, node.index, path.calls)
+        return state if previous is None else forgotten(previous, state)
+
+    def _may_leave(self, path: Path, node: Node) -> bool:
+        """Out of the loop first; the path that stays waits."""
+        history = Step(path.history, node, len(path.calls))
+        self._fork(path, node.following, self._again(path, node, path.state), history)
+        path.history, path.index = history, node.target
         return path.index >= 0
 
     def _call(self, path: Path, node: Node) -> bool:
