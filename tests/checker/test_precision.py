@@ -31,6 +31,7 @@ BYTE = "r0 = *(u8 *)(r5 +0)\n"
 # The second path to `in` brings a pointer where the first one brought a number.
 LATER = f"{INDEX}*(u64 *)(r10 -8) = 7\n*(u64 *)(r10 -16) = 7\nif r6 != 0 goto other\nin:\n"
 TIMES = "r2 = *(u64 *)(r10 -8)\nr2 *= 3\nr0 = 0\nexit\nother:\n*(u64 *)(r10 -8) = r1\ngoto in\n"
+LOOP = "r7 = 0\nagain:\nr7 += 1\nif r7 < 4 goto again\n"
 EITHER = "r5 = r10\nif r6 == {} goto low\nr5 += -16\ngoto on\nlow:\nr5 += -8\non:\n*(u64 *)(r5 +0) = 0\n"
 
 PAIRS = (
@@ -54,6 +55,13 @@ PAIRS = (
         TWICE.format(">", BYTE).replace("in:\n", "in:\nr7 = r2\nr7 += 9\n"),
     ),
     Pair("dead", "a slot that is read", LATER + TIMES, "pointer arithmetic", f"{LATER}*(u64 *)(r10 -8) = 0\n{TIMES}"),
+    Pair(
+        "dead",
+        "read behind a loop",
+        f"{LATER}{LOOP}{TIMES}",
+        "pointer arithmetic",
+        f"{LATER}{LOOP}*(u64 *)(r10 -8) = 0\n{TIMES}",
+    ),
     Pair(
         "dead",
         "half of it overwritten",

@@ -189,9 +189,10 @@ class Checker(Explorer):
             return self._admit_once(place, meeting, state, trail)
         # Whatever is not above us in the depth-first search was followed to its end.
         for old in reversed(meeting.states[-REMEMBERED_TURNS:]):
-            if includes(old, state, as_kernel=True):
-                if not _is_above(old, trail):
+            if not _is_above(old, trail):
+                if includes(self._covering(place, old, meeting, trail), state, as_kernel=True):
                     return None
+            elif includes(old, state, as_kernel=True):
                 if includes(state, old, as_kernel=True) and not _turns(state):
                     reason = "infinite loop detected"
                     raise RefusedError(Rejection(place.function, Point(place.label, place.at), reason))
