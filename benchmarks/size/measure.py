@@ -152,6 +152,16 @@ def optimised(plan: Plan) -> Result:
     )
 
 
+def differs(plan: Plan, result: Result, jobs: int) -> bool:
+    """Does the object come out otherwise with so many processes and no cache?"""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.o"
+        source.write_bytes(plan.subject.data)
+        settings = replace(plan.settings, cache="off", jobs=jobs)
+        other = _run(source, Path(folder) / "out.o", plan.subject.cpu_level or 0, settings)
+    return isinstance(other, str) or other.data.hex() != result.data
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     data: bytes
