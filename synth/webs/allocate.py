@@ -93,11 +93,14 @@ class Colouring:
         a, b = self.find(a), self.find(b)
         return a == b or bool(self.near[a] >> b & 1) or max(a, b) <= FRAME_POINTER
 
-    def merged(self, a: int, b: int) -> Colouring:
-        """With the two in one group."""
+    def copy(self) -> Colouring:
+        return Colouring(dict(self.near), dict(self.leader))
+
+    def merge(self, a: int, b: int) -> None:
+        """Put the two into one group."""
         a, b = self.find(a), self.find(b)
         a, b = min(a, b), max(a, b)
-        near = dict(self.near)
+        near = self.near
         lost = near.pop(b)
         near[a] |= lost
         bit_a, bit_b = 1 << a, 1 << b
@@ -106,7 +109,7 @@ class Colouring:
             other = low.bit_length() - 1
             near[other] = near[other] & ~bit_b | bit_a
             lost ^= low
-        return Colouring(near, {**self.leader, b: a})
+        self.leader[b] = a
 
     def is_safe(self, a: int, b: int) -> bool:
         """Briggs' and George's tests: can merging the two not make a colourable graph uncolourable?"""
@@ -189,13 +192,13 @@ def _merged_in_order(form: Form, graph: Interference, homely: int, order: list[C
     for number, copy in enumerate(order):
         if colouring.is_apart(copy.dst, copy.src):
             continue
-        is_open = number >= homely and not colouring.is_safe(copy.dst, copy.src)
-        if is_open and not is_small:
-            continue
-        merged = colouring.merged(copy.dst, copy.src)
-        if is_open and merged.colours(wish) is None:
-            continue
-        colouring = merged
+        if number < homely or colouring.is_safe(copy.dst, copy.src):
+            colouring.merge(copy.dst, copy.src)
+        elif is_small:
+            merged = colouring.copy()
+            merged.merge(copy.dst, copy.src)
+            if merged.colours(wish) is not None:
+                colouring = merged
     chosen = colouring.colours(wish)
     if chosen is None:
         return None

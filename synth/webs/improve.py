@@ -18,6 +18,7 @@ from verifier_model.bpf.unit import Block, Function, Unit
 from verifier_model.facts import Facts
 
 MOST_TRIALS: Final = 200
+MOST_WORK: Final = 12_000  # trials times slots
 LONGEST: Final = 3000  # slots
 
 
@@ -79,23 +80,24 @@ def _best_of(form: Form) -> Result | None:
 def improved(start: Result, setting: Setting, passes: Sequence[WebPass]) -> tuple[Result, tuple[str, ...]]:
     """The best that was found from `start`, and the passes that it took."""
     best, names, trials = start, list[str](), 0
+    most = max(10, min(MOST_TRIALS, MOST_WORK // max(start.slots, 1)))
     setting = setting.of(best.form)
     again = True
     while again:
         again = False
         for row in passes:
             found = True
-            while found and trials < MOST_TRIALS:
+            while found and trials < most:
                 found = False
                 for candidate in row.family(best.form, setting):
                     trials += 1
-                    result = _result(candidate)
+                    result = _result(candidate, 2)
                     if result is not None and result.slots < best.slots:
                         best, found, again = result, True, True
                         setting = setting.of(best.form)
                         names.append(row.name)
                         break
-                    if trials >= MOST_TRIALS:
+                    if trials >= most:
                         break
     last = _best_of(best.form)
     return last if last is not None and last.slots < best.slots else best, tuple(dict.fromkeys(names))
@@ -116,13 +118,15 @@ def registers(function: Function, facts: Facts, unit: Unit, settings: Settings) 
     setting = Setting(function, facts, unit, {})
     old = plain_blocks(function.blocks)
     full, names = improved(plain, setting, WEB_PASSES)
-    offers = [(full, names)]
-    if names:
-        offers += [improved(plain, setting, (row,)) for row in WEB_PASSES if row.name in names and len(names) > 1]
-        offers.append((plain, ()))
-    for result, used in offers:
-        if result.slots < function.slots:
-            yield Reshape(old, plain_blocks(result.blocks), _proposer(used), _why(used))
+    if full.slots < function.slots:
+        yield Reshape(old, plain_blocks(full.blocks), _proposer(names), _why(names))
+    for row in WEB_PASSES if len(names) > 1 else ():
+        if row.name in names:
+            result, used = improved(plain, setting, (row,))
+            if result.slots < function.slots:
+                yield Reshape(old, plain_blocks(result.blocks), _proposer(used), _why(used))
+    if names and plain.slots < function.slots:
+        yield Reshape(old, plain_blocks(plain.blocks), _proposer(()), _why(()))
 
 
 def _proposer(names: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from synth.webs.form import FIRST_WEB, Form, Line, Piece
+from synth.webs.form import FIRST_WEB, Form, Line, Piece, live_after, liveness
 from synth.webs.setting import Setting
 from verifier_model.bpf.isa import Kind, Operand
 
@@ -16,7 +16,9 @@ _EQUALITIES: Final = frozenset({"jeq", "jne"})
 
 def commute(form: Form, setting: Setting) -> Iterator[Form]:
     """`r3 = r6; r3 += r2` with r2 dead behind as `r2 += r6`: the other operand's register takes the result."""
+    live = liveness(form)
     for number, piece in enumerate(form.pieces):
+        after = live_after(piece, live)
         for at, line in enumerate(piece.lines):
             insn = line.insn
             if insn.row.op not in _COMMUTATIVE or insn.row.operand is not Operand.REG or insn.is_pinned:
@@ -27,6 +29,8 @@ def commute(form: Form, setting: Setting) -> Iterator[Form]:
             if copy is None or piece.lines[copy].insn.row.width < insn.row.width:
                 continue
             other = piece.lines[copy].insn.src
+            if after[at] >> insn.src & 1:
+                continue
             if _is_written(piece, copy, at, insn.src) or _is_written(piece, copy, at, other):
                 continue
             result = form.copy()
