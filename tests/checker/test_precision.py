@@ -46,6 +46,13 @@ PAIRS = (
         f"{INDEX}r7 = r10\nr7 += -8\nif r6 == 0 goto in\n*(u64 *)(r10 -8) = r6\nin:\nr1 = r7\ncall fn[sub]\nexit\n"
         "-- sub\nr0 = *(u8 *)(r1 +3)\nr0 = 0\nexit\n",
     ),
+    Pair(
+        "depth",
+        "frames in units of 16 bytes",
+        "*(u64 *)(r10 -272) = 0\ncall fn[sub]\nexit\n-- sub\n*(u64 *)(r10 -248) = 0\nr0 = 0\nexit\n",
+        "combined stack size",
+        "*(u64 *)(r10 -272) = 0\ncall fn[sub]\nexit\n-- sub\n*(u64 *)(r10 -240) = 0\nr0 = 0\nexit\n",
+    ),
     Pair("end", "at the end is not behind it", TWICE.format(">=", BYTE), "invalid mem", TWICE.format(">", BYTE)),
     Pair(
         "end",
@@ -122,6 +129,11 @@ def test_the_running_kernel_says_so(case: Case, map_fds: dict[str, int]) -> None
         (INDEX + PART.format("r6"), (6, 2, 0), (6, 8, 0)),
         ("r0 = *(u8 *)(r10 -5)\nr0 = 0\nexit\n", (6, 3, 0), (6, 8, 0)),
         (TWICE.format(">", BYTE), (5, 10, 0), (5, 11, 0)),
+        (
+            "*(u64 *)(r10 -272) = 0\ncall fn[sub]\nexit\n-- sub\n*(u64 *)(r10 -240) = 0\nr0 = 0\nexit\n",
+            (6, 6, 0),
+            (6, 12, 117),
+        ),
     ),
 )
 def test_what_a_kernel_came_to_accept(text: str, old: Release, new: Release) -> None:

@@ -192,10 +192,9 @@ class Checker(Explorer):
             if not _is_above(old, trail):
                 if includes(self._covering(place, old, meeting, trail), state, as_kernel=True):
                     return None
-            elif includes(old, state, as_kernel=True):
-                if includes(state, old, as_kernel=True) and not _turns(state):
-                    reason = "infinite loop detected"
-                    raise RefusedError(Rejection(place.function, Point(place.label, place.at), reason))
+            elif includes(old, state, True) and includes(state, old, True) and not _turns(state):
+                reason = "infinite loop detected"
+                raise RefusedError(Rejection(place.function, Point(place.label, place.at), reason))
         meeting.states.append(state)
         return state
 
@@ -335,7 +334,7 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
             processed += done
             counts.append(done)
         loads += counts if root.is_subprogram else [sum(counts)]
-        problem = combined_depth_problem(unit, root, lowest)
+        problem = combined_depth_problem(unit, root, lowest, knows.release)
         if problem is not None:
             return Report(False, Rejection(root.name, None, problem), processed)
     return Report(True, None, processed, tuple(loads))
