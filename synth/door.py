@@ -7,6 +7,7 @@ facts of the very function it is applied to.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -69,8 +70,15 @@ GUESS: Final = Limits(
 class Door:
     """Asks in the order of price and remembers what the prover said; one door per function and run."""
 
-    def __init__(self, unit: Unit, settings: Settings, prices: cost.CostTable | None = None) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        settings: Settings,
+        prices: cost.CostTable | None = None,
+        profile: Mapping[str, int] | None = None,
+    ) -> None:
         self.unit = unit
+        self.profile = profile or {}
         self.settings = settings
         self.prices = prices or cost.table()
         self.verdicts: Counter[str] = Counter()
@@ -111,9 +119,8 @@ class Door:
             return self._refuse("goal: slower as often as its blocks run"), proposal
         return self._counted(verdict), replace(proposal, cuts=question.cuts)
 
-    @staticmethod
-    def _is_expected_slower(question: FunctionObligation) -> bool:
-        return expected(question.after) > expected(question.before)
+    def _is_expected_slower(self, question: FunctionObligation) -> bool:
+        return expected(question.after, self.profile) > expected(question.before, self.profile)
 
     def _decide(self, obligation: Obligation) -> Answer:
         danger = local_safety(obligation)

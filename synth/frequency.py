@@ -6,7 +6,9 @@ pointers are not null, and what leaves at once is the exception.  Outside the tr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final
 
 from synth import cost
@@ -24,27 +26,63 @@ _SHORT: Final = 3  # instructions of a block that does nothing but leave
 _LEAVES: Final = 6  # of 8 go the other way
 
 
+class ProfileError(ValueError):
+    """A profile cannot be read; the text is one sentence."""
+
+
+@cache
+def read_profile(path: str) -> Mapping[str, Mapping[int, int]]:
+    """Function -> slot at which a block begins in the compiler's object -> how often it ran; raises ProfileError.
+
+    The file is JSON: {"xdp_prog": {"0": 1000, "12": 40}}.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  pathlib is slow to import
+            value = json.load(file)
+        found = {str(name): {int(slot): int(count) for slot, count in counts.items()} for name, counts in value.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ProfileError(f"no profile in {path}: {error}") from None
+    if any(count < 0 for counts in found.values() for count in counts.values()):
+        raise ProfileError(f"no profile in {path}: a count below zero")
+    return found
+
+
+def counts_by_label(path: str, function: Function) -> dict[str, int]:
+    """The profile's counts of a function as it came, by block label; empty without a profile."""
+    counts = read_profile(path).get(function.name, {}) if path else {}
+    found, slot = {}, 0
+    for block in function.blocks:
+        if slot in counts:
+            found[block.label] = counts[slot]
+        slot += block.slots
+    return found
+
+
 def frequencies(function: Function, profile: Mapping[str, int] | None = None) -> dict[str, int]:
     """Runs of each reachable block per call of the function, in 1/65536; at least 1.
 
-    `profile`: counts by block label, of which the entry's is one call.  A block without a count has run 0 times.
+    `profile`: counts by block label, of which the entry's is one call; a block without a count gets what flows into it.
     """
     order = reverse_post_order(function)
-    if profile and order and profile.get(order[0], 0) > 0:
-        return {label: max(profile.get(label, 0) * ONE // profile[order[0]], 1) for label in order}
     edges = successors(function)
     above = dominators(function)
     loops = _loops(order, edges, above)
     found = dict.fromkeys(order, 0)
+    known: dict[str, int] = {}
+    if profile and order and profile.get(order[0], 0) > 0:
+        known = {label: count * ONE // profile[order[0]] for label, count in profile.items()}
     if order:
         found[order[0]] = ONE
     for label in order:
+        found[label] = known.get(label, found[label])
         ahead = [other for other in edges[label] if other not in above[label]]
         chances = _chances(function, label, edges[label], loops)
         total = sum(chances[other] for other in ahead)
         for other in ahead:
             # What turns back comes through the header again: only the ways ahead share what arrives.
             found[other] += found[label] * chances[other] // max(total, 1)
+    if known:
+        return {label: max(count, 1) for label, count in found.items()}
     return {label: max(count, 1) * TURNS ** min(_depth(label, loops), _DEEPEST) for label, count in found.items()}
 
 

@@ -19,6 +19,7 @@ from synth.cache.functions import Past, decoded, encoded, function_key, groups, 
 from synth.cache.store import Store
 from synth.composition import reads_no_more
 from synth.door import Door
+from synth.frequency import counts_by_label
 from synth.progress import tell
 from synth.proposers import Proposer, proposers, reshapers
 from synth.record import FunctionRecord, Record, RewriteRecord
@@ -341,7 +342,8 @@ def _ahead(unit: Unit, settings: Settings, memory: Store | None) -> dict[str, by
 
 def _run(unit: Unit, settings: Settings, function: Function, gate: Gate | None, numbered: int) -> Run:
     own = settings.for_function(function.name)
-    return Run(unit, own, function, Door(unit, own), gate, numbered)
+    door = Door(unit, own, profile=counts_by_label(own.profile, function))
+    return Run(unit, own, function, door, gate, numbered)
 
 
 def optimise(

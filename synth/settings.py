@@ -34,6 +34,7 @@ class Settings:
     goal: str = "balanced"
     effort: int = 1
     costs: str = ""
+    profile: str = ""
     tiers: tuple[str, ...] = ()
     budget: int = 0
     seed: int = 1
@@ -92,8 +93,8 @@ class Settings:
     def digest(self) -> str:
         """Twelve hex digits over the settings that can change an output byte."""
         text = "\n".join(f"{row.name}={getattr(self, row.name)!r}" for row in ROWS if row.shapes_output)
-        if "/" in self.costs:
-            text += _content(self.costs)
+        for path in (self.costs if "/" in self.costs else "", self.profile):
+            text += f"\0{_content(path)}" if path else ""
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -171,6 +172,16 @@ def _costs(text: str) -> str:
         raise ValueError(f"the name of a shipped cost table or the path of one by k2 calibrate ({error})") from None
 
 
+def _profile(text: str) -> str:
+    from synth.frequency import ProfileError, read_profile
+
+    try:
+        read_profile(text)
+    except ProfileError as error:
+        raise ValueError(f"a profile as in docs/settings.md ({error})") from None
+    return text
+
+
 def _program_types(text: str) -> tuple[str, ...]:
     from verifier_model.contracts.programs import PROGRAM_TYPES
 
@@ -217,6 +228,13 @@ ROWS: Final = (
         _costs,
         "what instructions cost: a shipped table's name (default x86_64), or a path, with a slash, of what "
         "`k2 calibrate` wrote",
+        True,
+    ),
+    Row(
+        "profile",
+        _profile,
+        'JSON file for goal latency: how often blocks ran, by function and first slot: {"prog": {"0": 99, "12": 4}}; '
+        "default: guesses",
         True,
     ),
     Row("tiers", _tiers, "exactly these tiers (passes, enumerate, stochastic), or none; default: by effort", True),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from synth import cost
-from synth.frequency import ONE, TURNS, expected, frequencies
+from synth.frequency import ONE, TURNS, counts_by_label, expected, frequencies
+from synth.settings import SettingsError, parse
 from verifier_model.bpf.asm import parse_function
 
 NULL = """
@@ -68,6 +73,29 @@ def test_a_profile_goes_before_any_guess() -> None:
     function = parse_function(LEAVE, "f")
     assert frequencies(function, {"L0": 4, "L1": 1, "L2": 3}) == {"L0": ONE, "L1": ONE // 4, "L2": 3 * ONE // 4}
     assert frequencies(function, {"L1": 1}) == frequencies(function), "without the entry's count it says nothing"
+
+
+def test_a_profile_is_read_by_first_slots_and_a_bad_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text('{"f": {"0": 4, "1": 1, "5": 3}, "g": {"0": 9}}')
+    function = parse_function(LEAVE, "f")
+    settings = parse({"K2_PROFILE": str(path)})
+    assert counts_by_label(settings.profile, function) == {"L0": 4, "L1": 1, "L2": 3}
+    assert counts_by_label("", function) == {}
+    digest = settings.digest
+    path.write_text('{"f": {"0": 4, "1": 2, "5": 2}}')
+    assert settings.digest != digest, "the digest names what is in the file"
+    for number, bad in enumerate(("[]", '{"f": {"0": -1}}', '{"f": {"zero": 1}}', "{")):
+        other = tmp_path / str(number)
+        other.write_text(bad)
+        with pytest.raises(SettingsError, match="no profile"):
+            parse({"K2_PROFILE": str(other)})
+
+
+def test_a_block_that_the_profile_does_not_know_gets_what_flows_into_it() -> None:
+    found = frequencies(parse_function(LEAVE, "f"), {"L0": 8, "L1": 2})
+    assert found["L1"] == ONE // 4
+    assert found["L2"] == ONE // 4
 
 
 def test_code_on_a_rare_way_is_expected_to_cost_less() -> None:
