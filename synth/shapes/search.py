@@ -15,30 +15,31 @@ from synth.shapes.merge import merged
 from synth.shapes.table import AHEAD, MOVES, Move
 from verifier_model.bpf.insn import FRAME_POINTER, Insn
 from verifier_model.bpf.isa import Kind
-from verifier_model.bpf.unit import Function, Point, Unit
+from verifier_model.bpf.unit import Block, Function, Point, Unit
 from verifier_model.domains.registers import Region
 from verifier_model.facts import Facts
 from verifier_model.verdict import CutPoint, Equality, InRegister
 
 WORK: Final = (100_000, 100_000, 400_000, 2_000_000)  # by effort: instructions that candidates of one search have
-MOST_PROPOSALS: Final = 4
+MOST_PROPOSALS: Final = 3  # of each search
 
 
-def shrunk(graph: Graph) -> Graph:
-    """The graph after everything that saves slots, jumps counted."""
+def shrunk(graph: Graph, is_eager: bool = True) -> Graph:
+    """The graph after everything that saves slots, jumps counted; where `is_eager`, also what makes a path longer."""
     graph = settled(graph)
     size = slots(graph)
     crossed = merged(graph)
     if slots(crossed) < size:
         graph, size = crossed, slots(crossed)
-    while True:
+    while is_eager:
         for candidate in AHEAD.propose(graph):
             made = settled(candidate)
             if slots(made) < size:
                 graph, size = made, slots(made)
                 break
         else:
-            return graph
+            break
+    return graph
 
 
 class Found(NamedTuple):
@@ -55,6 +56,7 @@ class Search:
 
     graph: Graph
     settings: Settings
+    is_eager: bool = True
     work: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class Search:
 
     def states(self) -> Iterator[Found]:
         """Every graph that is smaller than the one before it."""
-        graph = shrunk(self.graph)
+        graph = shrunk(self.graph, self.is_eager)
         best = Found(graph, slots(graph))
         yield best
         at, idle = 0, 0
@@ -79,7 +81,7 @@ class Search:
             self.work -= sum(len(node.body) + 1 for node in candidate.nodes.values())
             if self.work < 0:
                 return None
-            made = shrunk(candidate)
+            made = shrunk(candidate, self.is_eager)
             size = slots(made)
             if size < best.slots:
                 return Found(made, size, tuple(dict.fromkeys((*best.moves, move.name))))
@@ -87,22 +89,27 @@ class Search:
 
 
 def reshape_control_flow(function: Function, facts: Facts, unit: Unit, settings: Settings) -> Iterator[Reshape]:
-    """Fewer slots by other control flow: the best state of the search first, then the earlier ones."""
+    """Fewer slots by other control flow: the best state of the search first, then the earlier ones, and all that again
+    without what makes paths longer (which the goal may forbid, and the kernel's checker find more work)."""
     if function.untouchable or facts.incomplete is not None:
         return
     old = plain_blocks(function.blocks)
     graph = graph_of(replace(function, blocks=old), call_arguments(function, facts))
-    states = [Found(graph, slots(graph)), *Search(graph, settings).states()]
-    count = 0
-    for state in reversed(states):
-        if state.slots >= function.slots or count >= MOST_PROPOSALS:
-            break
-        made = blocks(state.graph)
-        if sum(block.slots for block in made) < function.slots:
+    proposed: set[tuple[Block, ...]] = set()
+    for is_eager in (True, False):
+        states = [Found(graph, slots(graph)), *Search(graph, settings, is_eager).states()]
+        left = MOST_PROPOSALS
+        for state in reversed(states):
+            if state.slots >= function.slots or not left:
+                break
+            made = blocks(state.graph)
+            if sum(block.slots for block in made) >= function.slots or made in proposed:
+                continue
+            proposed.add(made)
+            left -= 1
             name = "shape:" + "+".join(state.moves or ("layout",))
             why = "the same decisions by fewer branches and jumps"
             yield Reshape(old, made, name, why, relation(graph, state.graph, facts))
-            count += 1
 
 
 def relation(before: Graph, after: Graph, facts: Facts) -> tuple[CutPoint, ...]:
