@@ -11,27 +11,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
+from synth.cost import slots
 from synth.rewrite import Window
 from synth.search import WindowSearch
-from synth.session import Program, SearchSession
-from synth.window import EVENT_REGIONS, SearchWindow, base_register, reads, runs, writes
+from synth.session import NONE_SO_SHORT, OPTIMAL, Program, SearchSession
+from synth.window import SearchWindow, least_instructions, reads, runs, writes
 from verifier_model.bpf.insn import Insn
-from verifier_model.bpf.isa import LOAD_KINDS, STORE_KINDS, Kind
+from verifier_model.bpf.isa import Kind
 
 LONGEST_REPLACEMENT: Final = 3
-LONGEST_WINDOW: Final = 8
-# Instructions run on 32 tests each, by effort: for replacements of up to two, and of three.
-_BUDGETS: Final = ((0, 0), (300_000, 60_000), (3_000_000, 2_000_000), (10_000_000, 60_000_000))
+# By effort: the longest window, and instructions run on 32 tests each for replacements of up to two, and of three.
+_LONGEST: Final = (0, 6, 8, 8)
+_BUDGETS: Final = ((0, 0), (40_000, 30_000), (3_000_000, 2_000_000), (10_000_000, 60_000_000))
 _KEPT: Final = 8
 
 
 class EnumerateSession(SearchSession):
     tier: ClassVar[str] = "enumerate"
+    most_windows: ClassVar[tuple[int, ...]] = (0, 40, 400, 10_000)
 
     def windows(self) -> Iterator[Window]:
         """Short windows before long ones; a single instruction only where it takes two slots."""
         found = list(runs(self.function))
-        for size in range(1, LONGEST_WINDOW + 1):
+        for size in range(1, _LONGEST[self.settings.effort] + 1):
             for label, start, stop in found:
                 insns = self.function.block(label).insns
                 for at in range(start, stop - size + 1):
@@ -39,20 +41,28 @@ class EnumerateSession(SearchSession):
                         yield Window(label, at, at + size)
 
     def is_worth_it(self, window: SearchWindow) -> bool:
-        """Are there fewer results than slots, no more than the longest replacement gives, and all of one piece?"""
+        """Are there fewer results than slots, and no more than the longest replacement gives?"""
         first = window.insns[0]
         if len(window.insns) == 1 and (first.kind is not Kind.LOAD_WIDE or first.ref is not None):
             return False
         least = least_instructions(window)
-        return least < window.slots and least <= longest_replacement(window) and is_connected(window)
+        return least < window.slots and least <= longest_replacement(window)
+
+    def may_be_worth_it(self, insns: Program) -> bool:
+        return is_connected(insns)
 
     def candidates(self, search: WindowSearch) -> list[Program]:
         never_slower = self.settings.goal != "size"
         for longest in range(1, longest_replacement(search.window) + 1):
             budget = _BUDGETS[self.settings.effort][longest > 2]
             found = search.enumerate(longest, budget, _KEPT, never_slower)
-            if found or not search.is_complete:
+            if not search.is_complete:
                 return found
+            if found:
+                # Equally many slots in less time: then there is nothing with fewer.
+                self.ended = OPTIMAL if slots(found[0]) >= search.window.slots else self.ended
+                return found
+        self.ended = OPTIMAL if longest_replacement(search.window) >= search.window.slots - 1 else NONE_SO_SHORT
         return []
 
     def why(self, window: SearchWindow, after: Program) -> str:
@@ -64,12 +74,12 @@ def longest_replacement(window: SearchWindow) -> int:
     return min(LONGEST_REPLACEMENT, max(2, window.slots - 1))
 
 
-def is_connected(window: SearchWindow) -> bool:
+def is_connected(insns: Program) -> bool:
     """Do all instructions touch a register or a memory object of another one, directly or through others?
 
     What falls apart is two windows, each of which has a turn of its own.
     """
-    touched = [_touches(insn) for insn in window.insns]
+    touched = [_touches(insn) for insn in insns]
     group, rest = touched[0], touched[1:]
     while rest:
         near = [one for one in rest if one & group]
@@ -84,16 +94,3 @@ def _touches(insn: Insn) -> frozenset[int]:
     """Registers that the instruction writes, or that it reads and another one may write: r10 counts for the frame."""
     written = writes(insn)
     return reads(insn) | (frozenset() if written is None else frozenset({written}))
-
-
-def least_instructions(window: SearchWindow) -> int:
-    """A lower bound on the instructions that give the window's results and make its shared accesses."""
-    results = {reg for insn in window.insns if (reg := writes(insn)) is not None and window.demand.is_live(reg)}
-    stores = [insn for insn in window.insns if insn.kind in STORE_KINDS]
-    events = [
-        insn
-        for insn in window.insns
-        if insn.kind in LOAD_KINDS | STORE_KINDS and window.entry.regs[base_register(insn)].region in EVENT_REGIONS
-    ]
-    shared_loads = [insn for insn in events if insn.kind in LOAD_KINDS]
-    return max(len(results) + bool(stores), len(events), len(shared_loads) + bool(stores))

@@ -16,7 +16,7 @@ from synth.window import SearchWindow, runs
 LONGEST_WINDOW: Final = 12
 _SHORTEST_WINDOW: Final = 3
 _STRIDE: Final = 4
-_STEPS_BY_EFFORT: Final = (0, 40_000, 400_000, 2_000_000)
+_STEPS_BY_EFFORT: Final = (0, 24_000, 400_000, 4_000_000)
 _KEPT: Final = 4
 
 
@@ -50,6 +50,7 @@ CHAINS: Final = (Weights(4096, 256, 32, 1000), Weights(16384, 256, 32, 300), Wei
 class StochasticSession(SearchSession):
     tier: ClassVar[str] = "stochastic"
     most_questions: ClassVar[int] = 2  # long windows are hard to prove
+    most_windows: ClassVar[tuple[int, ...]] = (0, 24, 200, 10_000)
 
     @property
     def proposer(self) -> str:

@@ -187,3 +187,16 @@ def narrowed(window: SearchWindow) -> SearchWindow:
         scratch=scratch,
         exits=tuple(reduced(demand) for demand in window.exits),
     )
+
+
+def least_instructions(window: SearchWindow) -> int:
+    """A lower bound on the instructions that give the window's results and make its shared accesses."""
+    results = {reg for insn in window.insns if (reg := writes(insn)) is not None and window.demand.is_live(reg)}
+    stores = [insn for insn in window.insns if insn.kind in STORE_KINDS]
+    events = [
+        insn
+        for insn in window.insns
+        if insn.kind in LOAD_KINDS | STORE_KINDS and window.entry.regs[base_register(insn)].region in EVENT_REGIONS
+    ]
+    shared_loads = [insn for insn in events if insn.kind in LOAD_KINDS]
+    return max(len(results) + bool(stores), len(events), len(shared_loads) + bool(stores))

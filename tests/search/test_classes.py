@@ -7,8 +7,9 @@ import random
 import pytest
 
 from synth import _engine
-from synth.enumerate import least_instructions, longest_replacement
+from synth.enumerate import longest_replacement
 from synth.search import WindowSearch
+from synth.window import least_instructions
 from tests.engine.windows import MAP_VALUE, NUMBER, PACKET_64, window
 from verifier_model.bpf.asm import parse_insns, print_insn
 from verifier_model.bpf.concrete import Machine, run_insns

@@ -10,10 +10,10 @@ import pytest
 from synth.cost import latency
 from synth.enumerate import EnumerateSession
 from synth.rewrite import Rewrite
-from synth.session import SearchSession
+from synth.session import EXHAUSTED, NONE_SO_SHORT, OPTIMAL, UNDECIDED, SearchSession
 from synth.settings import Settings
 from synth.stochastic import StochasticSession
-from synth.window import runs
+from synth.window import least_instructions, runs
 from verifier_model.bpf.asm import parse_function, print_insn
 from verifier_model.bpf.insn import Insn, Origin
 from verifier_model.bpf.isa import Kind
@@ -174,3 +174,33 @@ def test_a_shuffle_for_little_time_is_not_proposed() -> None:
 
 def saved(rewrite: Rewrite) -> int:
     return latency(rewrite.before) - latency(rewrite.after)
+
+
+def outcomes(text: str, effort: int) -> list[tuple[int, str]]:
+    """Slots and last word of each window, when everything that was proposed has been refuted by a state made up."""
+    asked = session(EnumerateSession, function_of(text), effort=effort)
+    for rewrite in asked:
+        asked.feed(rewrite, Counterexample((0x5000,) * 11, (), (), "made up"))
+    return [(outcome.slots, outcome.result) for outcome in asked.outcomes]
+
+
+def test_windows_have_a_last_word() -> None:
+    found = outcomes(GATHER, 2)
+    assert (2, OPTIMAL) in found
+    assert {result for _, result in found} <= {OPTIMAL, NONE_SO_SHORT, EXHAUSTED, UNDECIDED}
+    assert all(slots <= 4 for slots, result in found if result == OPTIMAL)
+
+
+def test_what_passed_the_tests_and_was_not_decided_is_said() -> None:
+    asked = session(EnumerateSession, function_of(GATHER), effort=2)
+    proposed = {rewrite.window for rewrite in asked}
+    assert proposed
+    assert {outcome.place for outcome in asked.outcomes if outcome.result == UNDECIDED} == proposed
+
+
+def test_windows_that_may_gain_most_come_first_and_effort_bounds_their_number() -> None:
+    ranked = session(EnumerateSession, function_of(GATHER), effort=2)._ranked()
+    hopes = [window.slots - least_instructions(window) for _, window in ranked]
+    assert hopes == sorted(hopes, reverse=True)
+    few = session(EnumerateSession, function_of(GATHER), effort=1)._ranked()
+    assert 0 < len(few) <= EnumerateSession.most_windows[1]
