@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from synth.reshape import Reshape, plain_blocks
 from synth.settings import Settings
-from synth.webs import addresses, operands, sink, slots
+from synth.webs import addresses, exits, operands, sink, slots
 from synth.webs.allocate import allocated, without_dead
 from synth.webs.copies import propagated
 from synth.webs.form import Form
@@ -38,6 +38,9 @@ WEB_PASSES: Final = (
     WebPass("unswap", "r3 = be16 r3; if w3 == 0x800  ==  if w3 == 0x8", operands.compare_unswapped),
     WebPass("unspill", "u64[r10-16] = r1; call; r3 = u64[r10-16]  ==  r6 = r1; call; r3 = r6", slots.unspill),
     WebPass("reload", "u32[r10-4] = r1; call; r2 = u32[r10-4]  ==  u32[r10-4] = r6; call; r2 = r6", slots.reload),
+    WebPass(
+        "own-exits", "w1 = 2; if c goto OUT; r1 = r0; OUT: w0 = w1; exit  ==  if c goto TWO; exit", exits.own_exits
+    ),
     WebPass("sink-number", "w0 = 2; if r1 == 0 goto OUT  ==  if r1 == 0 goto TWO; ...; TWO: w0 = 2", sink.sink_number),
 )
 
@@ -50,6 +53,7 @@ _REASONS: Final = {
     "unswap": "numbers are compared in the order of their bytes in the packet",
     "unspill": "a register keeps what the frame kept",
     "reload": "what was stored is not read again",
+    "own-exits": "known results have exits of their own",
     "sink-number": "numbers are set where ways meet",
 }
 

@@ -14,7 +14,7 @@ from synth.webs.setting import Setting
 from verifier_model.bpf.insn import label
 from verifier_model.bpf.isa import Kind
 
-_CONSTANTS: Final = frozenset({"mov64_imm", "mov32_imm"})
+CONSTANTS: Final = frozenset({"mov64_imm", "mov32_imm"})
 _NO_WAY_ON: Final = frozenset({Kind.JUMP, Kind.EXIT})
 
 
@@ -26,7 +26,7 @@ def sink_number(form: Form, setting: Setting) -> Iterator[Form]:
             continue
         for piece, at in places:
             line = piece.lines[at]
-            if line.insn.row.name in _CONSTANTS and not line.insn.is_pinned:
+            if line.insn.row.name in CONSTANTS and not line.insn.is_pinned:
                 result = _sunk(form, web, piece, at)
                 if result is not None:
                     yield result
@@ -36,7 +36,7 @@ def _sunk(form: Form, web: int, piece: Piece, at: int) -> Form | None:
     """The form with the number set on the ways into the one piece that reads it, None where that is not so simple."""
     if any(web in line.defs | line.uses for line in piece.lines[at + 1 :]):
         return None
-    carrying, targets = _carried(form, web, piece.label)
+    carrying, targets = carried(form, web, piece.label)
     if carrying is None or len(targets) != 1:
         return None
     (target,) = targets
@@ -49,7 +49,7 @@ def _sunk(form: Form, web: int, piece: Piece, at: int) -> Form | None:
     if falls and previous.label not in carrying:
         return None
     result = form.copy()
-    name = _new_label(order, target)
+    name = fresh_label(order, target)
     source = result.pieces[order.index(piece.label)]
     moved = source.lines.pop(at)
     result.pieces.insert(number, Piece(name, [moved]))
@@ -58,12 +58,12 @@ def _sunk(form: Form, web: int, piece: Piece, at: int) -> Form | None:
     for other in result.pieces:
         if other.label in carrying and target in edges[other.label]:
             edges[other.label] = tuple(name if to == target else to for to in edges[other.label])
-            other.lines = [_retargeted(line, target, name) for line in other.lines]
+            other.lines = [retargeted(line, target, name) for line in other.lines]
     result.edges = edges
     return result
 
 
-def _carried(form: Form, web: int, start: str) -> tuple[set[str] | None, set[str]]:
+def carried(form: Form, web: int, start: str) -> tuple[set[str] | None, set[str]]:
     """The pieces whose ends the number reaches unread, and those into which it flows to be read there.
 
     Every way into a carrying piece but the first must come from another one.
@@ -91,14 +91,16 @@ def _carried(form: Form, web: int, start: str) -> tuple[set[str] | None, set[str
     return carrying, targets
 
 
-def _retargeted(line: Line, old: str, new: str) -> Line:
+def retargeted(line: Line, old: str, new: str) -> Line:
+    """The line with another target, if it goes to the old one."""
     ref = line.insn.ref
     if "target" not in line.insn.row.uses or ref is None or ref.name != old:
         return line
     return replace(line, insn=replace(line.insn, ref=label(new)))
 
 
-def _new_label(taken: list[str], near: str) -> str:
+def fresh_label(taken: list[str], near: str) -> str:
+    """A label that no piece has."""
     name = near + "_n"
     while name in taken:
         name += "_"
