@@ -20,8 +20,8 @@ object_stage.optimise_bytes = fault
 
 
 def build(wrapper: Path, work: Path, cache: Path, **variables: str) -> Seen:
-    settings = {"K2_CLANG": "clang-19", "K2_EFFORT": "0", "K2_CACHE": str(cache), **variables}
-    return observe([str(wrapper), *ARGUMENTS], work, **settings)
+    settings: dict[str, str] = {"K2_CLANG": "clang-19", "K2_EFFORT": "0", "K2_CACHE": str(cache), **variables}
+    return observe([str(wrapper), *ARGUMENTS], work, b"", **settings)
 
 
 def test_a_second_build_searches_nothing_and_writes_the_same(tmp_path: Path) -> None:
