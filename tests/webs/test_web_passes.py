@@ -119,8 +119,8 @@ ROWS = [
         "a known result has an exit of its own",
         "pass:own-exits",
         "L0: *(u32 *)(r10 - 4) = 0; r2 = r10; r2 += -4; r1 = map[hits] ll; call 1; w1 = 2; if r0 == 0 goto OUT;"
-        "L1: call 7; r1 = r0; OUT: r0 = r1; exit",
-        1,
+        "L1: call 7; w1 = 2; if r0 == 9 goto OUT; L2: call 7; r1 = r0; OUT: r0 = r1; exit",
+        2,
         ("w0 = 2", "w0 = 3"),
     ),
     Row(
