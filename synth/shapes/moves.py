@@ -36,9 +36,9 @@ def apart(graph: Graph) -> Iterator[Graph]:
 
 
 def _is_copied(node: Node) -> bool:
-    return len(node.body) <= LONGEST_COPY and all(
-        insn.kind in _COPIED and not insn.is_pinned and not insn.origin.core for insn in node.insns[: len(node.body)]
-    )
+    if len(node.body) > LONGEST_COPY or (node.end is not None and node.end.origin.core):
+        return False
+    return all(insn.kind in _COPIED and not insn.is_pinned for insn in node.body)
 
 
 class _Copies:

@@ -21,7 +21,8 @@ from verifier_model.facts import Facts
 from verifier_model.verdict import CutPoint, Equality, InRegister
 
 WORK: Final = (100_000, 100_000, 400_000, 2_000_000)  # by effort: instructions that candidates of one search have
-MOST_PROPOSALS: Final = 3  # of each search
+MOST_PROPOSALS: Final = 3  # of each search; one where the function has LARGE slots or more
+LARGE: Final = 600
 
 
 def shrunk(graph: Graph, is_eager: bool = True) -> Graph:
@@ -98,7 +99,7 @@ def reshape_control_flow(function: Function, facts: Facts, unit: Unit, settings:
     proposed: set[tuple[Block, ...]] = set()
     for is_eager in (True, False):
         states = [Found(graph, slots(graph)), *Search(graph, settings, is_eager).states()]
-        left = MOST_PROPOSALS
+        left = MOST_PROPOSALS if function.slots < LARGE else 1
         for state in reversed(states):
             if state.slots >= function.slots or not left:
                 break
