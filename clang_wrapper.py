@@ -49,18 +49,21 @@ def _compile(command: list[str], arguments: list[str]) -> int:
     if not (is_version or may_write_object(arguments)) or os.environ.get("K2_DISABLE", "0") not in ("", "0"):
         _become(command + arguments)
     from processes import end_as, run
-    from synth.settings_file import effective
 
-    # A k2.toml matters where an object for BPF is written, and to what a compiler cache hashes.
-    environment = os.environ if is_version else {**os.environ, "K2_CONFIG": "none"}
-    told = effective(environment, "x.o")
-    if _is_fatal(told, ()):
-        return 1
+    if is_version:
+        return _show_version(command + arguments)
+    said: tuple[str, ...] = ()
+    if any(name.startswith("K2_") and name != "K2_CLANG" for name in os.environ):
+        from synth.settings_file import effective
+
+        # What is wrong with the variables is said for every object; a k2.toml matters for those of ours.
+        told = effective({**os.environ, "K2_CONFIG": "none"}, "")
+        if _is_fatal(told, ()):
+            return 1
+        said = told.problems
     status = run(command + arguments)
-    if status == 0 and is_version:
-        return _show_version(told.settings)
     if status == 0:
-        status = _improve_outputs(command, arguments, told)
+        status = _improve_outputs(command, arguments, said)
     return end_as(status)
 
 
@@ -85,32 +88,39 @@ def _is_fatal(found: Effective, said: Sequence[str]) -> bool:
     return bool(found.problems) and found.settings.strict
 
 
-def _show_version(settings: Settings) -> int:
-    """Our line behind the compiler's own; compiler caches hash it, so it carries what shapes our output."""
+def _show_version(command: list[str]) -> int:
+    """Our line behind the compiler's own; compiler caches hash it, so it carries what shapes our output here."""
     from contextlib import suppress
 
+    from processes import end_as, run
     from synth.settings import VERSION
+    from synth.settings_file import effective
 
-    with suppress(OSError):  # `--version | head -n 1` has read what it wanted
-        os.write(1, f"k2-clang {VERSION}, settings {settings.digest}\n".encode())
-    return 0
+    told = effective(os.environ, "x.o")
+    if _is_fatal(told, ()):
+        return 1
+    status = run(command)
+    if status == 0:
+        with suppress(OSError):  # `--version | head -n 1` has read what it wanted
+            os.write(1, f"k2-clang {VERSION}, settings {told.settings.digest}\n".encode())
+    return end_as(status)
 
 
-def _improve_outputs(command: list[str], arguments: list[str], told: Effective) -> int:
+def _improve_outputs(command: list[str], arguments: list[str], said: Sequence[str]) -> int:
     """Optimise what the compiler has written; the status to end with, 0 unless we were stopped or are to be strict.
 
-    Each output has settings of its own, since a k2.toml is found upwards from it; the problems of `told` were said.
+    Each output has settings of its own, since a k2.toml is found upwards from it; the problems `said` are known.
     """
     from llvm_bridge.invocation import jobs
     from processes import Stopped
     from synth.settings_file import effective
 
-    status, settings = 0, told.settings
+    status, settings = 0, None
     try:
         for job in jobs(command, arguments):
             found = effective(os.environ, job.output)
             settings = found.settings
-            if _is_fatal(found, told.problems):
+            if _is_fatal(found, said):
                 os.unlink(job.output)  # noqa: PTH108  a failing compilation leaves no object
                 status = 1
             elif not settings.disable:
@@ -119,7 +129,8 @@ def _improve_outputs(command: list[str], arguments: list[str], told: Effective) 
         return -int(stopped.args[0])
     except Exception as error:
         complain(f"{type(error).__name__}: {error}; the compiler's object was kept")
-        status = 1 if settings.strict else 0
+        is_strict = settings.strict if settings is not None else os.environ.get("K2_STRICT", "0") not in ("", "0")
+        status = 1 if is_strict else 0
     return status
 
 
@@ -129,7 +140,7 @@ def _improve(job: Job, settings: Settings) -> int:
     from processes import ChildFailed
 
     data = read_output(job.output)
-    if data is None or settings.skips_file(job.output):
+    if data is None or settings.skips_file(job.output) or (not _has_work(data) and not settings.report):
         return 0
     try:
         outcome = optimise_in_child(data, settings, job.cpu_level, _compiled_again(job, settings))
@@ -155,7 +166,16 @@ def _improve(job: Job, settings: Settings) -> int:
     return 0
 
 
+def _has_work(data: bytes) -> bool:
+    """Could our stage change anything?  It takes longer to start than clang to compile nothing."""
+    from llvm_bridge.glance import has_code
+
+    return has_code(data) or b".k2.facts" in data
+
+
 def _lost_tags(job: Job, data: bytes) -> tuple[str, ...]:
+    if b".BTF\0" in data:
+        return ()
     from llvm_bridge.source_tags import lost_tags
 
     return ('btf_decl_tag("k2:...") needs -g and was not honoured',) if lost_tags(job, data) else ()

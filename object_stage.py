@@ -80,8 +80,7 @@ def optimise_bytes(
     record = replace(record, counters={**record.counters, **dict.fromkeys(why, 1)})
     losses: Counter[str] = Counter()
     new, kept = _write(source, unit, losses)
-    if settings.report:
-        record = _with_work(record, source.unit, unit)
+    record = _with_work(record, source.unit, unit)
     for name, reason in kept.items():
         record = record.with_function_kept(name, reason)
         journal.pop(name, None)
@@ -95,8 +94,9 @@ def _with_work(record: Record, before: Unit, after: Unit) -> Record:
     from verifier_model.checker import check
 
     def work(unit: Unit, name: str) -> int:
-        report = check(unit, unit.function(name))
-        return report.processed if report.accepted else 0
+        function = unit.function(name)
+        report = check(unit, function) if not function.untouchable else None
+        return report.processed if report is not None and report.accepted else 0
 
     functions = []
     for entry in record.functions:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -30,8 +29,6 @@ class Subject:
 
 def optimised(path: Path, settings: Settings) -> tuple[Outcome, Subject]:
     """Optimise the bytes of the file; a problem of ours ends the command with its sentence."""
-    # What is shown has the figures of a report.
-    settings = replace(settings, report=settings.report or os.devnull)
     start = time.monotonic()
     try:
         outcome = optimise_in_child(path.read_bytes(), settings)

@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import Final
 
-from llvm_bridge.elf import ObjectError, parse
+from llvm_bridge.glance import has_code
 from llvm_bridge.invocation import Job
 from llvm_bridge.plugin_facts import NoFacts, silent_words
 
@@ -19,7 +19,7 @@ def lost_tags(job: Job, data: bytes) -> bool:
 
     False where that cannot be told: an object without code, a source from a stream, a compiler that is not clang.
     """
-    if not job.words or b".BTF\0" in data or not _has_code(data):
+    if not job.words or b".BTF\0" in data or not has_code(data):
         return False
     try:
         words = silent_words(job.words[2:])
@@ -28,10 +28,3 @@ def lost_tags(job: Job, data: bytes) -> bool:
     except (NoFacts, OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0 and _TAG.search(done.stdout) is not None
-
-
-def _has_code(data: bytes) -> bool:
-    try:
-        return any(section.is_code and section.data for section in parse(data).sections)
-    except ObjectError:
-        return False

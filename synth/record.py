@@ -38,7 +38,7 @@ class FunctionRecord:
     prover's answers by status, `unknowns` the UNKNOWN ones among them by reason, `refusals` the proposals turned down
     for another reason.  `text_before` and `text_after` are the whole function in the kernel's syntax.  `work_before`
     and `work_after` count the instructions that the model of the verifier processes to accept the function, 0 where
-    nobody asked or it does not accept.
+    it does not accept it.
     """
 
     name: str

@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -27,7 +28,7 @@ def written(folder: Path, name: str, **objects: Record) -> Path:
     return path
 
 
-def changed(**figures: int) -> Record:
+def changed(**figures: Any) -> Record:
     return replace(RECORD, functions=(replace(FUNCTION, **figures), *RECORD.functions[1:]))
 
 

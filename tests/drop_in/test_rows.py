@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llvm_bridge.glance import has_code
 from tests.drop_in.compilers import COMPILERS, DEFAULT_LEVEL, MARKING, compiler, fast_launcher, run_script
 from tests.drop_in.rows import LEVEL, OPTIMISED, PASSED, SOURCES, Row
 from tests.wrapper.harness import Seen, fill
@@ -53,3 +54,24 @@ def test_our_stage_gets_the_objects_and_nothing_else_changes(
         mode, data = theirs.files[path]
         told = DEFAULT_LEVEL[name] if level == LEVEL else level
         assert ours.files[path] == (mode, data + f"|level {told}".encode())
+
+
+@pytest.mark.needs("clang-19")
+def test_code_is_seen_at_a_glance(tmp_path: Path) -> None:
+    """What has no instruction is not worth starting the optimiser; what cannot be told is."""
+    folder = fill(tmp_path / "work", SOURCES)
+    for target in ("bpfel", "bpfeb"):
+        run_script(f"$CC --target={target} -g -c prog.c -o c.o", "clang-19", folder)
+        code = (folder / "c.o").read_bytes()
+        (folder / "data.c").write_text("int x = 1;\n")
+        run_script(f"$CC --target={target} -g -c data.c -o d.o", "clang-19", folder)
+        data = (folder / "d.o").read_bytes()
+        assert has_code(code) and not has_code(data)
+        for broken in (
+            b"",
+            b"\x7fELF",
+            data[:70],
+            data[:40] + b"\xff" * 8 + data[48:],
+            data[:60] + b"\0\0" + data[62:],
+        ):
+            assert has_code(broken)
