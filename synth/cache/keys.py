@@ -13,7 +13,7 @@ from synth.settings import VERSION, Settings
 # Whatever in these can change an output: proposals, proofs, the model, reading and writing.
 ROOMS: Final = ("synth", "verifier_model", "llvm_bridge")
 FILES: Final = ("object_stage",)
-_ENDINGS: Final = (".py", ".so", ".toml", ".json")
+_ENDINGS: Final = (".py", ".so", ".toml", ".json", ".csv")
 
 
 @cache
