@@ -6,7 +6,7 @@ CXX_FILES := $(wildcard synth/engine/*.cpp synth/engine/*.h llvm_bridge/plugin/*
 C_FILES := $(wildcard verifier_model/kernel/loader/*.[ch])
 SETUP := setup.cfg pyproject.toml CMakeLists.txt k2_tools/bootstrap.py $(CXX_FILES) $(wildcard llvm_bridge/plugin/*.cmake llvm_bridge/plugin/*.txt)
 
-.PHONY: bench-model demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-objects corpus corpus-report recheck fuzz model-corpus model-cases model-counts model-mutants model-rewrites model-typed-mutants oracle availability model-oracle model-emulated clean
+.PHONY: bench-model demo test lint agreement facts-traces fool-prover prover-campaign bench bench-size bench-engine bench-prover bench-wrapper bench-objects corpus corpus-report recheck fuzz model-corpus model-cases model-counts model-mutants model-rewrites model-typed-mutants oracle availability model-oracle model-emulated clean
 
 demo: .venv/ready-demo
 	@$(BIN)/k2 demo
@@ -20,14 +20,17 @@ lint: .venv/ready-dev
 	@$(BIN)/mypy
 	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES) $(C_FILES)
 
-bench: bench-size bench-engine bench-prover
+bench: bench-size bench-engine bench-prover bench-wrapper
 
 bench-size: .venv/ready-test
 	@$(BIN)/python -m benchmarks.size --date $$(date +%F) $(SIZE_ARGS)
 	@$(BIN)/python -m benchmarks.size.examples --date $$(date +%F)
 
+bench-wrapper: .venv/ready-test
+	@$(BIN)/python -m benchmarks.wrapper --date $$(date +%F) --write $(WRAPPER_ARGS)
+
 bench-engine: .venv/ready-test
-	@$(BIN)/python -m benchmarks.bench_engine
+	@$(BIN)/python -m benchmarks.bench_engine --date $$(date +%F)
 
 bench-prover: .venv/ready-test
 	@$(BIN)/python -m benchmarks.bench_prover --date $$(date +%F) $(PROVER_ARGS)
