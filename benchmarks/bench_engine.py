@@ -32,8 +32,8 @@ from synth.window import SearchWindow
 RESULTS: Final = Path(__file__).parent / "results" / "engine.json"
 SEED: Final = 7
 PROPOSALS: Final = 4096
-ROUNDS: Final = 40
-CHAIN_STEPS: Final = 400_000
+ROUNDS: Final = 16
+CHAIN_STEPS: Final = 200_000
 CLAIMS: Final = ((40, 300_000), (20, 1_000_000))  # from how many instructions on, full evaluations per second
 
 
