@@ -46,7 +46,7 @@ def _compile(command: list[str], arguments: list[str]) -> int:
     from llvm_bridge.arguments import may_write_object
 
     is_version = "--version" in arguments
-    if not (is_version or may_write_object(arguments)) or os.environ.get("K2_DISABLE", "0") not in ("", "0"):
+    if not (is_version or may_write_object(arguments)) or _is_on("K2_DISABLE"):
         _become(command + arguments)
     from processes import end_as, run
 
@@ -65,6 +65,11 @@ def _compile(command: list[str], arguments: list[str]) -> int:
     if status == 0:
         status = _improve_outputs(command, arguments, said)
     return end_as(status)
+
+
+def _is_on(variable: str) -> bool:
+    """Is that flag set?  Asked before the settings are read, which takes longer; a wrong value counts as set."""
+    return os.environ.get(variable, "") not in ("", "0", "no", "false", "off")
 
 
 def _become(command: list[str]) -> NoReturn:
@@ -129,7 +134,7 @@ def _improve_outputs(command: list[str], arguments: list[str], said: Sequence[st
         return -int(stopped.args[0])
     except Exception as error:
         complain(f"{type(error).__name__}: {error}; the compiler's object was kept")
-        is_strict = settings.strict if settings is not None else os.environ.get("K2_STRICT", "0") not in ("", "0")
+        is_strict = settings.strict if settings is not None else _is_on("K2_STRICT")
         status = 1 if is_strict else 0
     return status
 
