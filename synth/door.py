@@ -60,10 +60,10 @@ class PathPrices:
 
 Key = tuple[object, ...]
 FOR_SEARCH: Final = Limits(shrink_tests=0)  # the search learns more from a state that is as it was found
-MOST_VAIN_GUESSES: Final = 3  # in one function; each may cost seconds
+MOST_VAIN_GUESSES: Final = 2  # in one function; each may cost seconds
 WHOLE: Final = Limits(shrink_tests=0, ways=256, way_insns=20_000)
 GUESS: Final = Limits(
-    shrink_tests=0, ways=64, way_insns=5_000, turns=8, solver_steps=300_000, guess_segments=48, guess_attempts=3
+    shrink_tests=0, ways=32, way_insns=2_500, turns=8, solver_steps=100_000, guess_segments=32, guess_attempts=2
 )
 
 

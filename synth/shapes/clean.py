@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from synth.passes.operands import is_plain_move, renamed, writes
-from synth.shapes.constants import Known, after, constants, decided
+from synth.shapes.constants import Known, after, constants, decided, number_in
 from synth.shapes.graph import Graph, Node
 from verifier_model.bpf.insn import FRAME_POINTER, Insn, make
 from verifier_model.bpf.isa import Kind, Operand
@@ -62,7 +62,7 @@ def _with_numbers(graph: Graph, node: Node, known: Known) -> Node:
 
 
 def _folded(insn: Insn, numbers: Known) -> Insn:
-    number = numbers.get(insn.dst)
+    number = number_in(numbers, insn.dst)
     if insn.kind is not Kind.ALU or insn.is_pinned or number is None or not number.is_whole:
         return insn
     if insn.row.op == "mov" and insn.row.operand is Operand.IMM:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any, Final
 from synth.passes.operands import explicit_reads, writes
 from verifier_model.bpf.flow import falls_through
 from verifier_model.bpf.insn import FRAME_POINTER, Insn, label
-from verifier_model.bpf.isa import BY_NAME, Kind
+from verifier_model.bpf.isa import BY_NAME, Kind, Operand
 from verifier_model.bpf.unit import Function
 
 _INVERSE: Final = {
@@ -71,11 +72,13 @@ class Node:
 class Uses:
     """Registers that instructions read and write, as bit sets, each worked out once for all graphs of a search.
 
-    `arguments`: the registers that each call reads, by the call without its records.
+    `arguments`: the registers that each call reads, by the call without its records.  `tested`: numbers that more than
+    one branch compares something with.
     """
 
-    def __init__(self, arguments: Mapping[Insn, frozenset[int]]) -> None:
+    def __init__(self, arguments: Mapping[Insn, frozenset[int]], tested: frozenset[int]) -> None:
         self._arguments = arguments
+        self.tested = tested
         self._insns: dict[int, tuple[Insn, int, int]] = {}
         self._nodes: dict[int, tuple[Node, int, int]] = {}
         self._codes: dict[Hashable, int] = {}
@@ -224,4 +227,6 @@ def graph_of(function: Function, arguments: Mapping[Insn, frozenset[int]]) -> Gr
             else:
                 unlabelled = replace(last, ref=label(""))
                 nodes[block.label] = Node(block.insns[:-1], unlabelled, last.ref.name, following)
-    return Graph(nodes, Uses(arguments))
+    ends = [node.end for node in nodes.values() if node.end is not None]
+    count = Counter(end.imm for end in ends if end.row.op in ("jeq", "jne") and end.row.operand is Operand.IMM)
+    return Graph(nodes, Uses(arguments, frozenset(number for number, times in count.items() if times > 1)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from synth.shapes.clean import is_pure
-from synth.shapes.constants import Number, after, along, constants
+from synth.shapes.constants import UNLIKE, Fact, Number, after, along, constants, number_in
 from synth.shapes.graph import Graph, Node
 from verifier_model.bpf.insn import FRAME_POINTER, Insn
 from verifier_model.bpf.isa import Kind, Operand
@@ -44,10 +44,10 @@ def _is_copied(node: Node) -> bool:
 class _Copies:
     """Copies of nodes for the numbers that they are entered with; equal numbers share a copy."""
 
-    def __init__(self, graph: Graph, known: dict[str, dict[int, Number]], live: dict[str, int]) -> None:
+    def __init__(self, graph: Graph, known: dict[str, dict[int, Fact]], live: dict[str, int]) -> None:
         self.graph, self.known, self.live = graph, known, live
         self.left = MOST_COPIED
-        self.made: dict[tuple[str, tuple[tuple[int, Number], ...]], str] = {}
+        self.made: dict[tuple[str, tuple[tuple[int, Fact], ...]], str] = {}
         self.new: dict[str, Node] = {}
 
     def of(self, name: str, before: list[str], depth: int) -> Graph | None:
@@ -61,10 +61,10 @@ class _Copies:
             return None
         return self.graph.updated({**changed, **self.new}, [copied for copied, _ in self.made])
 
-    def target(self, name: str, numbers: dict[int, Number], depth: int) -> str:
+    def target(self, name: str, numbers: dict[int, Fact], depth: int) -> str:
         """The node to go to with these numbers: a copy where they tell more than is known at the node itself."""
         own = self.known.get(name, {})
-        more = {r: n for r, n in numbers.items() if self.live[name] >> r & 1 and own.get(r) != n}
+        more = {r: n for r, n in numbers.items() if self.live[name] >> r % UNLIKE & 1 and own.get(r) != n}
         node = self.graph.nodes[name]
         key = (name, tuple(sorted(more.items())))
         if key in self.made:
@@ -118,7 +118,8 @@ def on_edges(graph: Graph) -> Iterator[Graph]:
                 continue
             edges: dict[Insn, list[str]] = {}
             for name in before[target]:
-                number = along(graph, graph.nodes[name], known[name], target).get(reg) if name in known else None
+                facts = along(graph, graph.nodes[name], known[name], target) if name in known else {}
+                number = number_in(facts, reg)
                 setter = setters.get((reg, number)) if number is not None else None
                 if setter is not None and number is not None and number.is_whole:
                     edges.setdefault(setter, []).append(name)
@@ -133,7 +134,7 @@ def _setters(graph: Graph) -> dict[tuple[int, Number], Insn]:
     for node in graph.nodes.values():
         for insn in node.body:
             if insn.kind is Kind.ALU and insn.row.op == "mov" and insn.row.operand is Operand.IMM:
-                number = after({}, (insn,)).get(insn.dst)
+                number = number_in(after({}, (insn,)), insn.dst)
                 if number is not None and not insn.is_pinned:
                     found.setdefault((insn.dst, number), insn)
     return found
