@@ -15,6 +15,7 @@ from synth.cost import slots
 from synth.rewrite import Window
 from synth.search import WindowSearch
 from synth.session import NONE_SO_SHORT, OPTIMAL, Program, SearchSession
+from synth.slices import Slice, slices
 from synth.window import SearchWindow, least_instructions, reads, runs, writes
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.isa import Kind
@@ -39,6 +40,9 @@ class EnumerateSession(SearchSession):
                 for at in range(start, stop - size + 1):
                     if size > 1 or insns[at].slots > 1:
                         yield Window(label, at, at + size)
+
+    def slices(self) -> Iterator[Slice]:
+        return slices(self.function, self.facts)
 
     def is_worth_it(self, window: SearchWindow) -> bool:
         """Are there fewer results than slots, and no more than the longest replacement gives?"""

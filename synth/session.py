@@ -14,6 +14,7 @@ from synth.cost import latency, slots
 from synth.rewrite import Rewrite, Window
 from synth.search import NoSearch, WindowSearch
 from synth.settings import Settings
+from synth.slices import Slice, slice_window
 from synth.window import SearchWindow, least_instructions, search_window
 from verifier_model.bpf.insn import Insn
 from verifier_model.bpf.unit import Function, Unit
@@ -26,6 +27,7 @@ _MOST_ROUNDS: Final = 6  # searches of one window, each with the counterexamples
 _MOST_REMEMBERED: Final = 20_000
 
 Program = tuple[Insn, ...]
+Place = Window | Slice
 
 OPTIMAL: Final = "optimal"
 NONE_SO_SHORT: Final = "nothing of up to three instructions"
@@ -96,15 +98,23 @@ class SearchSession:
         for place, window in self._ranked():
             yield from self._search(place, window)
 
-    def _ranked(self) -> list[tuple[Window, SearchWindow]]:
+    def slices(self) -> Iterator[Slice]:
+        """Where else to look: instructions that others stand between."""
+        return iter(())
+
+    def _ranked(self) -> list[tuple[Place, SearchWindow]]:
         """The windows that may gain most come first, of those with equal hopes the shorter ones."""
-        found = []
+        found: list[tuple[Place, SearchWindow]] = []
         for place in self.windows():
             if not self.may_be_worth_it(self.function.block(place.label).insns[place.start : place.stop]):
                 continue
             window = search_window(self.function, self.facts, self.unit, place)
             if window is not None and self.is_worth_it(window):
                 found.append((place, window))
+        for piece in self.slices():
+            window = slice_window(self.function, self.facts, self.unit, piece)
+            if window is not None and self.is_worth_it(window):
+                found.append((piece, window))
         found.sort(key=lambda entry: (least_instructions(entry[1]) - entry[1].slots, len(entry[1].insns)))
         return found[: self.most_windows[self.settings.effort]]
 
@@ -112,20 +122,23 @@ class SearchSession:
         """The prover refuted the rewrite proposed last: the state becomes a test and the window is searched again."""
         self._refuted.append(counterexample)
 
-    def _search(self, place: Window, window: SearchWindow) -> Iterator[Rewrite]:
-        before = self.function.block(place.label).insns[place.start : place.stop]
+    def _search(self, where: Place, window: SearchWindow) -> Iterator[Rewrite]:
+        place = where.run if isinstance(where, Slice) else where
+        insns = self.function.block(place.label).insns
+        before = insns[place.start : place.stop]
         learnt: list[Counterexample] = []
         tried: set[Program] = set()
         decided = True
         for _ in range(_MOST_ROUNDS):
             known = len(learnt)
             fresh = [after for after in self._found(window, tuple(learnt)) if after not in tried]
-            for after in fresh[: self.most_questions]:
-                tried.add(after)
+            for program in fresh[: self.most_questions]:
+                tried.add(program)
+                after = where.rewritten(insns, program) if isinstance(where, Slice) else program
                 if not self._is_news(place, before, after):
                     continue
                 self._refuted.clear()
-                yield Rewrite(place, before, after, self.proposer, self.why(window, after))
+                yield Rewrite(place, before, after, self.proposer, self.why(window, program))
                 learnt += self._refuted
                 if len(learnt) > known:
                     break
