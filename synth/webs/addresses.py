@@ -133,6 +133,8 @@ def rebase(form: Form, setting: Setting) -> Iterator[Form]:
 def _rebased(form: Form, setting: Setting, root: int, chosen: list[Derived], known: dict[int, Derived]) -> Form | None:
     """Serve what the root serves behind each of the chosen addresses from the last one before."""
     family = {root: 0} | {one.web: one.off for one in known.values() if one.root == root}
+    sums = _sums(form, family)
+    shifts: dict[int, int] = {}
     result, changed = form.copy(), False
     for piece in result.pieces:
         for at, line in enumerate(piece.lines):
@@ -142,11 +144,49 @@ def _rebased(form: Form, setting: Setting, root: int, chosen: list[Derived], kno
                 continue
             last = max(before, key=lambda one: sum(setting.dominates(other.ready, one.ready) for other in before))
             moved = _served(line, last, family)
+            if place in sums and line.insn.src != last.web:
+                shifts[sums[place]] = family[line.insn.src] - last.off
+                moved = replace(line, insn=replace(line.insn, src=last.web))
             if moved is not None:
                 piece.lines[at] = moved
                 changed = True
     changed |= _recopied(result, chosen, setting, family, known)
-    return result if changed else None
+    return _shifted(result, shifts) if changed else None
+
+
+def _sums(form: Form, family: dict[int, int]) -> dict[Place, int]:
+    """Where an address of the family goes into a sum with another register that serves for nothing but accesses."""
+    found: dict[Place, int] = {}
+    uses = form.uses()
+    for web, places in form.definitions().items():
+        if web < FIRST_WEB or len(places) != 2 or places[0][0] is not places[1][0] or web in family:
+            continue
+        piece, first, last = places[0][0], places[0][1], places[1][1]
+        copy, add = piece.lines[first].insn, piece.lines[last].insn
+        if not piece.lines[first].is_copy or copy.row.width != 64 or add.row.name != "add64_reg" or add.is_pinned:
+            continue
+        if any(not _is_base_only(p.lines[at].insn, web, 0) for p, at in uses[web] if (p, at) != (piece, last)):
+            continue
+        if copy.src in family and add.src not in family:
+            found[Place(piece.label, first)] = web
+        elif add.src in family and copy.src not in family:
+            found[Place(piece.label, last)] = web
+    return found
+
+
+def _shifted(form: Form, shifts: dict[int, int]) -> Form | None:
+    """Accesses through the sums at other displacements; None where one of them is out of range."""
+    if not shifts:
+        return form
+    for piece in form.pieces:
+        for at, line in enumerate(piece.lines):
+            insn = line.insn
+            distance = shifts.get(base_register(insn)) if insn.kind in _ACCESSES else None
+            if distance is not None:
+                if insn.off + distance not in _OFFSETS:
+                    return None
+                piece.lines[at] = replace(line, insn=replace(insn, off=insn.off + distance))
+    return form
 
 
 def _served(line: Line, last: Derived, family: dict[int, int]) -> Line | None:

@@ -67,6 +67,14 @@ ROWS = [
         ("*(u16 *)(r1 -2)", "*(u16 *)(r1 -4)"),
     ),
     Row(
+        "the checked address goes into a sum",
+        "pass:rebase",
+        f"L0: {BOUNDS} L1: r5 = 6; r4 = r1; r4 += r5; r3 = *(u8 *)(r4 + 2); r1 = *(u8 *)(r1 + 1);"
+        "w0 = w3; w0 += w1; OUT: exit",
+        3,
+        ("-12)", "-11)"),
+    ),
+    Row(
         "one map for three lookups",
         "pass:hold-address",
         "L0: w0 = 0; *(u32 *)(r10 - 4) = 1; *(u32 *)(r10 - 8) = 2; *(u32 *)(r10 - 12) = 3;"
