@@ -118,11 +118,12 @@ def _improve_outputs(command: list[str], arguments: list[str], said: Sequence[st
     """
     from llvm_bridge.invocation import jobs
     from processes import Stopped
-    from synth.settings_file import effective
 
     status, settings = 0, None
     try:
         for job in jobs(command, arguments):
+            from synth.settings_file import effective
+
             found = effective(os.environ, job.output)
             settings = found.settings
             if _is_fatal(found, said):

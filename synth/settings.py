@@ -6,8 +6,6 @@ settings an output was made with.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -92,6 +90,8 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits over the settings that can change an output byte."""
+        import hashlib  # here and not above: it takes long, and most compilations need no digest
+
         text = "\n".join(f"{row.name}={getattr(self, row.name)!r}" for row in ROWS if row.shapes_output)
         for path in (self.costs if "/" in self.costs else "", self.profile):
             text += f"\0{_content(path)}" if path else ""
@@ -303,6 +303,8 @@ def parse(environment: Mapping[str, str]) -> Settings:
 
 def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
     """One line for each `K2_*` variable that no row knows, with the nearest known name; sorted by name."""
+    import difflib
+
     lines = []
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name in _BY_VARIABLE or name in FOREIGN:

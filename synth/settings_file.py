@@ -6,7 +6,6 @@ environment goes before it.  What names a program, a file to write, or loads cod
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,6 +70,7 @@ def find(output: str) -> str:
 
 def read(path: str) -> tuple[dict[str, str], list[str]]:
     """The file's settings as texts by variable, and sentences about what is wrong with it."""
+    import difflib
     import tomllib
 
     try:
