@@ -111,7 +111,8 @@ class Door:
                 return self._refuse("unknown: no relation was found for earlier proposals either"), proposal
             question = replace(question, cuts=guess_cuts(question.before, question.after, question.unit, GUESS))
         paths = PathPrices(question, self.prices)
-        verdict = prove_function(question, WHOLE, paths.compare)
+        # What was guessed within its bounds is proved within them; without a relation the ways would be too many.
+        verdict = prove_function(question, GUESS if proposal.cuts is None else WHOLE, paths.compare)
         self._vain_guesses += proposal.cuts is None and not verdict.is_proved
         if verdict.is_proved and self.settings.goal == "balanced" and paths.rise > 0:
             return self._refuse("goal: some path is slower"), proposal
