@@ -26,7 +26,16 @@ from benchmarks.size.measure import WORKERS, Plan, Result, differs, results, sec
 from benchmarks.size.objects import COMPILER, CPUS, NoObject, Subject, smallest
 from benchmarks.size.packages import PACKAGES, package_objects
 from benchmarks.size.programs import samples
-from benchmarks.size.table import Row, absolute_shortfalls, details, gain_shortfalls, rows_of, speed_shortfalls, summary
+from benchmarks.size.table import (
+    Row,
+    absolute_shortfalls,
+    details,
+    gain_shortfalls,
+    rows_of,
+    speed_shortfalls,
+    summary,
+    times,
+)
 
 GOALS: Final = ("size", "balanced", "latency")
 RESULTS: Final = ROOT / "benchmarks" / "results" / "size.json"
@@ -103,7 +112,7 @@ def page(tables: dict[str, list[Row]], failed: dict[str, str]) -> str:
     """What docs/results.md keeps: means and, for the sake of K2's figures, the functions of goal size in full."""
     lines = []
     for suite, rows in tables.items():
-        lines += ["", f"### {NAMES[suite]}", "", *summary(rows)]
+        lines += ["", f"### {NAMES[suite]}", "", *summary(rows), "", *times(rows)]
     for suite, rows in tables.items():
         efforts = [row.effort for row in rows]
         for goal in dict.fromkeys(row.goal for row in rows):

@@ -79,6 +79,7 @@ class Result:
     seconds: float = 0.0
     seconds_warm: float | None = None
     cpu_seconds: float = 0.0
+    cpu_seconds_warm: float = 0.0
     slots: dict[str, int] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     proposers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -145,6 +146,7 @@ def optimised(plan: Plan) -> Result:
         round(cold.seconds, 3),
         round(warm.seconds, 3),
         round(cold.cpu_seconds, 3),
+        round(warm.cpu_seconds, 3),
         function_slots(cold.data),
         _kept(cold.record, plan.subject),
         _gains(cold.record),

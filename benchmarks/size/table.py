@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, Final
 
 from benchmarks.size.kernels import Words
@@ -44,6 +44,7 @@ class Row:
     seconds_cold: float
     seconds_warm: float | None = None
     cpu_seconds: float = 0.0
+    cpu_seconds_warm: float = 0.0
     kept: str = ""
     failure: str = ""
     k2: str = ""
@@ -86,6 +87,7 @@ def rows_of(
                 seconds_cold=result.seconds,
                 seconds_warm=result.seconds_warm,
                 cpu_seconds=result.cpu_seconds,
+                cpu_seconds_warm=result.cpu_seconds_warm,
                 kept=result.kept.get(name, ""),
                 failure=result.failure,
                 k2="" if prior is None else f"{prior.name}{'' if prior.same else '*'} {_prior(prior.paper)}",
@@ -155,6 +157,33 @@ def speed_shortfalls(rows: Sequence[Row]) -> list[str]:
                     f"{row.source} {row.cpu} {row.goal}: {seconds:.1f} s {what} for {row.object_slots} slots"
                 )
     return list(found.values())
+
+
+def times(rows: Sequence[Row]) -> list[str]:
+    """Seconds per object by size and effort, as Markdown: the median and the most, on the clock and of CPU time."""
+    lines = [
+        "| effort | slots | objects | cold | most | its CPU | most | warm | most | its CPU | most |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    objects = {(row.source, row.cpu, row.goal, row.effort): row for row in rows if not row.failure}
+    for effort in sorted({row.effort for row in rows}):
+        least = 0
+        for most in sorted(COLD_SECONDS):
+            chosen = [row for key, row in objects.items() if key[3] == effort and least < row.object_slots <= most]
+            if chosen:
+                cells = [
+                    f"{value(numbers):.2f}"
+                    for numbers in (
+                        [row.seconds_cold for row in chosen],
+                        [row.cpu_seconds for row in chosen],
+                        [row.seconds_warm or 0.0 for row in chosen],
+                        [row.cpu_seconds_warm for row in chosen],
+                    )
+                    for value in (median, max)
+                ]
+                lines.append(f"| {effort} | {least + 1} to {most} | {len(chosen)} | {' | '.join(cells)} |")
+            least = most
+    return lines
 
 
 def summary(rows: Sequence[Row]) -> list[str]:

@@ -20,6 +20,7 @@ from benchmarks.size.table import (
     mean_cut,
     speed_shortfalls,
     summary,
+    times,
 )
 
 GOOD = Row(
@@ -111,6 +112,13 @@ def test_effort_1_is_held_to_its_seconds(spoil: Callable[[Row], Row], is_slow: b
     row = spoil(replace(GOOD, effort=1))
     assert bool(speed_shortfalls([row])) is is_slow
     assert speed_shortfalls([replace(row, effort=2)]) == []
+
+
+def test_times_are_by_object_and_not_by_function() -> None:
+    row = replace(GOOD, effort=1, cpu_seconds=1.5, cpu_seconds_warm=0.1)
+    slow = replace(row, source="y.c", seconds_cold=4.0)
+    lines = times([row, replace(row, program="g"), slow, replace(row, source="z.c", failure="crashed")])
+    assert lines[2:] == ["| 1 | 1 to 200 | 2 | 3.00 | 4.00 | 1.50 | 1.50 | 0.20 | 0.20 | 0.10 | 0.10 |"]
 
 
 def test_the_details_have_a_line_for_every_function() -> None:
