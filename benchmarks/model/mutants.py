@@ -267,8 +267,8 @@ def markdown(total: Tally, seed: int, is_every: bool, source: Mapping[str, objec
         f"On {source['date']}, running kernel {source['kernel']}, commit {source['commit']}: {total.mutants} mutants "
         f"(seed {seed}), {total.accepted} accepted by the model, all of which the kernel was asked about, and "
         f"{total.asked_of_refused} of the others. Of the mutants that the kernel accepts, the model accepts "
-        f"{100 * total.share:.1f} %. False accepts while the run went on: {len(total.false_accepts)}; the model as it is "
-        f"now accepts {len(left)} of them.",
+        f"{100 * total.share:.1f} %. False accepts while the run went on: {len(total.false_accepts)}; the model as it "
+        f"is now accepts {len(left)} of them.",
         "",
         "Why the model refuses mutants that the kernel accepts (of those asked about):",
         "",
