@@ -42,12 +42,13 @@ class Gain:
 
 
 def reshape_regions(function: Function, facts: Facts, unit: Unit, settings: Settings) -> Iterator[Reshape]:
-    """All regions that got smaller at once; then, should that be refused, halves of them, and each alone."""
+    """All regions that got smaller at once; then, should that be refused, halves of them, and above effort 1 each."""
     if settings.effort == 0 or facts.incomplete is not None:
         return
     gains = _disjoint(list(_gains(function, facts, unit, settings)))
     half = len(gains) // 2
-    groups = [gains, gains[:half], gains[half:], *([gain] for gain in gains)]
+    alone = [[gain] for gain in gains] if settings.effort > 1 else []  # every question is one about the whole function
+    groups = [gains, gains[:half], gains[half:], *alone]
     for at, group in enumerate(groups):
         if group and group not in groups[:at]:
             yield _proposal(function, group, settings)
