@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from k2_tools.alignment import Line, align
 from k2_tools.cli import main
-from synth.record import Record, from_json
+from synth.record import SCHEMA, Record, from_json
 from synth.settings import ROWS
 from tests.wrapper.harness import SOURCES
 
@@ -147,7 +147,7 @@ def test_options_are_the_rows_that_shape_the_output() -> None:
 def test_json_is_one_line_for_each_object(objects: Path) -> None:
     lines = k2("report", "--json", objects / "spills.o", objects / "prog.o").output.splitlines()
     assert len(lines) == 2
-    assert all(json.loads(line)["schema"] == 1 for line in lines)
+    assert all(json.loads(line)["schema"] == SCHEMA for line in lines)
 
 
 def test_alignment_ignores_the_names_of_labels() -> None:
