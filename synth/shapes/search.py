@@ -20,7 +20,7 @@ from verifier_model.domains.registers import Region
 from verifier_model.facts import Facts
 from verifier_model.verdict import CutPoint, Equality, InRegister
 
-WORK: Final = (100_000, 100_000, 400_000, 2_000_000)  # by effort: instructions that candidates of one search have
+WORK: Final = (60_000, 60_000, 400_000, 2_000_000)  # by effort: instructions that candidates of one search have
 MOST_PROPOSALS: Final = 3  # of each search; one where the function has LARGE slots or more
 LARGE: Final = 600
 
