@@ -16,7 +16,7 @@ from llvm_bridge.object import Object
 from synth.pipeline import Step
 from synth.whole import Whole, context_of
 from verifier_model.bpf.insn import Insn, RefKind
-from verifier_model.bpf.unit import Function, Unit
+from verifier_model.bpf.unit import Function
 from verifier_model.prover import DEFAULT, Limits, guess_cuts, prove_function
 from verifier_model.prover.functions import interface
 from verifier_model.verdict import Status, Verdict
