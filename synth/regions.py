@@ -6,7 +6,7 @@ proposed as other blocks for the whole function, and goes through the door like 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,10 +18,14 @@ from synth.search import Found, NoSearch, WindowSearch
 from synth.settings import Settings
 from synth.stochastic import CHAINS, Weights
 from synth.window import SearchWindow
-from verifier_model.bpf.unit import Block, Function, Unit
+from verifier_model.bpf.demand import STACK_LIMIT, stack_bytes
+from verifier_model.bpf.flow import successors
+from verifier_model.bpf.insn import FRAME_POINTER, Insn
+from verifier_model.bpf.isa import STORE_KINDS
+from verifier_model.bpf.unit import Block, Function, Point, Unit
 from verifier_model.facts import Facts
 from verifier_model.prover import Limits, prove_region
-from verifier_model.verdict import Counterexample, Status
+from verifier_model.verdict import Counterexample, CutPoint, Equality, InRegister, Status
 
 _LONGEST: Final = (0, 9, 12, 16)  # instructions of a region, by effort
 _LEADS: Final = ((), (4,), (2, 6), (1, 4, 8))  # of these, in the block that it starts in
@@ -51,17 +55,61 @@ def reshape_regions(function: Function, facts: Facts, unit: Unit, settings: Sett
     groups = [gains, gains[:half], gains[half:], *alone]
     for at, group in enumerate(groups):
         if group and group not in groups[:at]:
-            yield _proposal(function, group, settings)
+            yield _proposal(function, facts, group, settings)
 
 
-def _proposal(function: Function, gains: Sequence[Gain], settings: Settings) -> Reshape:
+def _cuts(function: Function, facts: Facts, gains: Sequence[Gain]) -> tuple[CutPoint, ...]:
+    """At each block outside of the regions both programs hold the same, as far as anybody looks at it."""
+    inside = {at for gain in gains for at in range(gain.region.span.first + 1, gain.region.span.last + 1)}
+    changed = [*(insn for gain in gains for insn in gain.region.window.insns)]
+    changed += [insn for gain in gains for block in gain.blocks for insn in block.insns]
+    written = _stored_bytes(changed)
+    behind = _behind(function, inside | {gain.region.span.first for gain in gains})
+    cuts = []
+    for at, block in enumerate(function.blocks):
+        point = Point(block.label, 0)
+        if at == 0 or at in inside or not facts.is_reachable(point):
+            continue
+        demand = facts.demand_before(point)
+        equal = tuple(
+            Equality(InRegister(reg, mask), InRegister(reg)) for reg, mask in enumerate(demand.regs[:10]) if mask
+        )
+        cuts.append(
+            CutPoint(block.label, block.label, equal, written - demand.stack if block.label in behind else frozenset())
+        )
+    return tuple(cuts)
+
+
+def _behind(function: Function, places: set[int]) -> set[str]:
+    """Labels of the blocks that control may get to from those at the places."""
+    edges = successors(function)
+    found: set[str] = set()
+    work = [function.blocks[at].label for at in sorted(places)]
+    while work:
+        for label in edges[work.pop()]:
+            if label not in found:
+                found.add(label)
+                work.append(label)
+    return found
+
+
+def _stored_bytes(insns: Iterable[Insn]) -> frozenset[int]:
+    """Bytes of the frame that the instructions may write: all of them where an address is not r10 itself."""
+    found: set[int] = set()
+    for insn in insns:
+        if insn.kind in STORE_KINDS:
+            found.update(stack_bytes(insn.off, insn.row.size) if insn.dst == FRAME_POINTER else range(-STACK_LIMIT, 0))
+    return frozenset(found)
+
+
+def _proposal(function: Function, facts: Facts, gains: Sequence[Gain], settings: Settings) -> Reshape:
     changed = function
     for gain in sorted(gains, key=lambda gain: -gain.region.span.first):
         changed = replace(changed, blocks=spliced(changed, gain.region, gain.blocks))
     saved = sum(gain.saved for gain in gains)
     why = f"random walks across branches found {saved} slots in {len(gains)} places"
     old, new = plain_blocks(function.blocks), plain_blocks(changed.blocks)
-    return Reshape(old, new, f"stochastic:regions:seed={settings.seed}", why)
+    return Reshape(old, new, f"stochastic:regions:seed={settings.seed}", why, _cuts(function, facts, gains))
 
 
 def _disjoint(gains: list[Gain]) -> list[Gain]:
