@@ -109,6 +109,7 @@ def data_sections(elf: Elf) -> dict[str, DataSection]:
             _is_writable(section.name, section.flags),
             section.data.rfind(b"\0"),
             tuple(places.get(index, ())),
+            section.data if section.name.startswith(".rodata") else b"",
         )
         for index, section in enumerate(elf.sections)
         if section.is_allocated

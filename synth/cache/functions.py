@@ -51,7 +51,7 @@ def function_key(unit: Unit, function: Function, settings: Settings, numbered: i
     counts = numbered if (settings.first, settings.last) != (1, 0) else 0
     shared = (settings.digest, counts, unit.cpu_level, unit.byte_order, unit.license, list(unit.maps.values()))
     _add(digest, repr(shared))
-    _add(digest, repr([(section, section.places) for section in unit.data.values()]))
+    _add(digest, repr([(section, section.places, section.constants) for section in unit.data.values()]))
     _add(digest, "" if unit.types is None else repr(unit.types.types))
     _add(digest, function.name)
     for other in joined(unit, function.name):

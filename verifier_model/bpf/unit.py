@@ -125,7 +125,8 @@ class DataSection:
     """A data section that code addresses: `size` in bytes; `is_writable` is false for .rodata and .kconfig.
 
     `last_zero`: the last byte that is 0 in the object, -1 without one: strings that start before it end.
-    `places`: the global variables and where they lie, which BTF leaves to the symbol table (bytes).
+    `places`: the global variables and where they lie, which BTF leaves to the symbol table (bytes).  `constants`: the
+    bytes of a map that libbpf freezes, as the object has them: a loader may write others before it loads.
     """
 
     name: str
@@ -133,6 +134,7 @@ class DataSection:
     is_writable: bool
     last_zero: int = -1
     places: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
+    constants: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class Unit:
     `cpu_level` (1 to 4) is the highest instruction level that may be emitted.  `types` is the object's own BTF.
     `kernel_types` is the BTF of the one kernel that the unit was patched for (`contracts.relocation`), None as long as
     it is meant for any: only the check of acceptance ever sees a patched unit, nothing of it is written.
+    `has_known_constants`: frozen data holds what the object says; only a count of the verifier's work sees such a unit.
     """
 
     functions: tuple[Function, ...]
@@ -152,6 +155,8 @@ class Unit:
     license: str = ""
     types: Btf | None = field(default=None, compare=False, repr=False)
     kernel_types: Btf | None = field(default=None, compare=False, repr=False)
+
+    has_known_constants: bool = False
 
     def function(self, name: str) -> Function:
         for function in self.functions:

@@ -5,7 +5,7 @@ Loops are followed turn by turn, as the kernel does it: a state is never given u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from verifier_model.bpf.insn import Insn
@@ -60,19 +60,23 @@ class Rejection:
         return f"{self.function}{at}: {self.reason}"
 
 
+_UNCOUNTED: Final = "BPF program is too large: nobody counts how many instructions are processed"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """`processed` is what the kernel's verifier would report as "processed N insns" (`checker.work`, for its profile).
 
     For a function that is refused, it counts the instructions that were followed until then.  `loads`: the share of
     each program, in the unit's order; a global function asked about alone has one for each type of program that reaches
-    it.
+    it.  `written_loads`: the same where frozen data holds what the object says, and not just anything.
     """
 
     accepted: bool
     rejection: Rejection | None
     processed: int
     loads: tuple[int, ...] = ()
+    written_loads: tuple[int, ...] = ()
 
 
 class RefusedError(Exception):
@@ -304,6 +308,14 @@ def _is_above(state: State, trail: Trail) -> bool:
     return False
 
 
+def _work_as_written(unit: Unit, part: Function, otherwise: int) -> int | None:
+    """The verifier's work where frozen data holds what the object says, not just anything: kernels know it, too."""
+    read = {insn.ref.name for f in followed(unit, part) for _, insn in f.insns() if insn.ref is not None}
+    if not any(unit.data[name].constants for name in read & unit.data.keys()):
+        return otherwise
+    return work(replace(unit, has_known_constants=True), part)
+
+
 def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit: int = PROCESSED_LIMIT) -> Report:
     """Would the kernel accept `function` in `unit`, together with everything that it calls and is called by?
 
@@ -318,26 +330,30 @@ def check(unit: Unit, function: Function, knows: Knowledge = EVERY_KERNEL, limit
     roots = roots_of(unit, function)
     if not roots:
         return Report(False, Rejection(function.name, None, "no program reaches the function"), 0)
-    processed, loads = 0, list[int]()
+    processed, loads, written_loads = 0, list[int](), list[int]()
     for root in roots:
         lowest: dict[str, int] = {}
         accessed: Accessed = {}
-        counts = []
+        counts, written = list[int](), list[int]()
         for part in verified_with(unit, root):
             rejection, count = _check_part(unit, part, knows, limit, accessed, lowest)
             if rejection is not None:
                 return Report(False, rejection, processed + count)
             done = work(unit, part, min(limit, WORK_LIMIT))
             if done is None:
-                reason = "BPF program is too large: nobody counts how many instructions are processed"
-                return Report(False, Rejection(root.name, None, reason), processed + count)
+                return Report(False, Rejection(root.name, None, _UNCOUNTED), processed + count)
             processed += done
             counts.append(done)
+            as_written = _work_as_written(unit, part, done)
+            if as_written is None:
+                return Report(False, Rejection(root.name, None, _UNCOUNTED), processed)
+            written.append(as_written)
         loads += counts if root.is_subprogram else [sum(counts)]
+        written_loads += written if root.is_subprogram else [sum(written)]
         problem = combined_depth_problem(unit, root, lowest, knows.release)
         if problem is not None:
             return Report(False, Rejection(root.name, None, problem), processed)
-    return Report(True, None, processed, tuple(loads))
+    return Report(True, None, processed, tuple(loads), tuple(written_loads))
 
 
 def _check_part(

@@ -214,6 +214,8 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
         return _SIZED[size] if env.modest and is_number else loaded
     if region is Region.CTX:
         return _load_context(env, pointer, off, size)
+    if region is Region.DATA and env.unit.has_known_constants:
+        return _constant(env, pointer, off, size)
     if region in (Region.PACKET, Region.PACKET_META, Region.MAP_VALUE, Region.DATA, Region.MEMORY):
         return _SIZED[size]
     if region is Region.MAP:
@@ -222,6 +224,15 @@ def _load(env: Environment, state: State, pointer: Register, off: int, size: int
         return kernel_objects.loaded(env, state, pointer, off, size)
     # Behind an unknown pointer there may be a context, a spilled pointer or a kernel object's pointer field.
     return _SIZED[size] if size < 4 else UNKNOWN
+
+
+def _constant(env: Environment, pointer: Register, off: int, size: int) -> Register:
+    """What frozen data holds there (verifier.c, bpf_map_direct_read)."""
+    section, at = env.unit.data.get(pointer.symbol), pointer.constant_off
+    if section is None or at is None or not 0 <= at + off <= len(section.constants) - size:
+        return _SIZED[size]
+    content = section.constants[at + off : at + off + size]
+    return Register.scalar(Scalar.const(int.from_bytes(content, env.unit.byte_order)))
 
 
 def _is_unwritten(env: Environment, state: State, pointer: Register, off: int) -> bool:

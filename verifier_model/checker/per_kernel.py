@@ -34,7 +34,8 @@ def _checked(
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A verifier that accepts a function, and how many instructions it processes for that, program by program.
+    """A verifier that accepts a function, and how many instructions it processes for that, program by program, with
+    frozen data that may be anything and then with what the object says.
 
     `as_type`: what programs are loaded as whose sections do not say it, "" for what they are taken to be.  `reach`: see
     `reaching`.
@@ -52,9 +53,10 @@ class Guard:
 
     def allows(self, report: Report) -> bool:
         """Is the function accepted, and does no program that reaches it cost the verifier more than it did?"""
-        if not report.accepted or len(report.loads) != len(self.loads):
+        now = report.loads + report.written_loads
+        if not report.accepted or len(now) != len(self.loads):
             return False
-        return all(now <= then for now, then in zip(report.loads, self.loads, strict=True))
+        return all(new <= old for new, old in zip(now, self.loads, strict=True))
 
 
 def guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
@@ -133,7 +135,7 @@ def _guards_at(unit: Unit, function: Function, profiles: Sequence[Profile]) -> t
                 continue
             knows, report = _checked(unit, function, profile, tried)
             if report.accepted:
-                found.append(Guard(knows, report.loads))
+                found.append(Guard(knows, report.loads + report.written_loads))
                 continue
             refusal = report
     return tuple(found) or refusal
