@@ -3,8 +3,9 @@
 A variable's location may be kept only there.  Whatever a rewritten stretch of code writes (in its old or new form) is
 *tainted* afterwards, and so is what kept instructions make of it.  Taint ends where a kept instruction writes the
 register anew from untainted values, and at points where kept instructions demand the register's bits: those bits the
-proofs of the rewrites have preserved (DESIGN.md, What equivalence means).  The frame's bytes and other memory are
-judged for the function as a whole.
+proofs of the rewrites have preserved (DESIGN.md, What equivalence means).  A function that was changed as a whole keeps
+no such promise: equal instructions may work on other values there, so nothing is said of it.  The frame's bytes and
+other memory are judged for the function as a whole.
 """
 
 from __future__ import annotations
@@ -144,6 +145,10 @@ def _with_frame(memory: Memory, old: Function, new: Function, reaches_callers: b
 
 
 def _agreement(old: Function, new: Function, stretches: Sequence[Stretch], memory: Memory) -> Agreement:
+    if new.is_reshaped:
+        return Agreement(
+            [None] * sum(1 for stretch in stretches for _ in stretch.spans), Memory(frozenset(), True, True)
+        )
     edges, sound = _edges(old, new, stretches)
     if all(sound.values()) and memory.is_clean and not any(writes(insn) for insn in _rewritten(stretches)):
         return Agreement([_CLEAN] * sum(1 for stretch in stretches for _ in stretch.spans), memory)

@@ -81,7 +81,7 @@ def reshape(function: Function, proposal: Reshape) -> Function:
             insns.append(_plain(insn) if line == current else replace(insn, origin=replace(insn.origin, line=line)))
             current = line or current
         blocks.append(Block(block.label, tuple(insns)))
-    return replace(function, blocks=tuple(blocks))
+    return replace(function, blocks=tuple(blocks), is_reshaped=True)
 
 
 def _with_every_line(function: Function) -> Function:

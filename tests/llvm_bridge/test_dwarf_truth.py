@@ -9,6 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import pytest
+
+import synth.pipeline
 from llvm_bridge.dwarf_agreement import Agreement, agreements_of
 from llvm_bridge.dwarf_alignment import Stretch, aligned
 from synth.pipeline import optimise
@@ -117,7 +120,22 @@ def wrong(
     return lies, claims, silent
 
 
-def test_registers_that_are_said_to_agree_do() -> None:
+def test_of_a_function_changed_as_a_whole_nothing_is_said() -> None:
+    reshaped = 0
+    for seed in range(PROGRAMS // 2):
+        old = program(random.Random(seed))
+        new = optimise(Unit((old,), cpu_level=3), Settings(effort=0))[0].functions[0]
+        if new.is_reshaped:
+            reshaped += 1
+            stretches = aligned(old, new)
+            agreement = agreements_of({"f": (old, new, stretches)})["f"]
+            assert set(agreement.tainted) <= {None} and not agreement.memory.is_clean
+            assert wrong(old, new, stretches, agreement, believes=True)[:2] == (0, 0)
+    assert reshaped > 5
+
+
+def test_registers_that_are_said_to_agree_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synth.pipeline, "reshapers", lambda settings: ())
     lies = claims = silent = careless = changed = 0
     for seed in range(PROGRAMS):
         old = program(random.Random(seed))

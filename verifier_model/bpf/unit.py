@@ -57,13 +57,13 @@ class Function:
     rely on. `untouchable` says why nothing in it may change. `accesses` is what the compiler's pass plugin recorded,
     None when nobody knows. `type_id` is the function's FUNC in the unit's `types`, 0 without one. `operation`: the
     structure of the kernel and its member that the program implements (struct_ops), None where that is not known.
+    `is_reshaped`: it was changed as a whole, so that its registers and frame need not be those of the old one anywhere.
     """
 
     name: str
     section: str
     blocks: tuple[Block, ...]
     program_type: str | None = None
-    also_types: tuple[str, ...] = ()
     is_global: bool = True
     is_subprogram: bool = False
     argument_count: int | None = None
@@ -72,6 +72,8 @@ class Function:
     accesses: AccessFacts | None = None
     type_id: int = 0
     operation: tuple[str, str] | None = None
+    also_types: tuple[str, ...] = ()
+    is_reshaped: bool = field(default=False, compare=False)
 
     @property
     def slots(self) -> int:
