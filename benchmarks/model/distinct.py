@@ -1,4 +1,4 @@
-"""Which programs of the corpus differ: many objects hold the same program, by other compilers or for other CPU levels."""
+"""Which programs of the corpus differ: many objects hold the same one, by other compilers or for other CPU levels."""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ struct Lanes {
   // accesses to shared memory are not compared but become what is expected.
   bool (*run_region)(const Step* steps, int count, int length, Batch& batch, bool big_endian, bool records);
   // Like `difference`, with the exit taken, and what is wanted behind it: `stack_masks` has one mask per exit.
-  uint64_t (*region_difference)(const Batch& batch, int length, const bool* is_stack,
-                                const uint8_t* const* stack_masks, uint64_t bound);
+  uint64_t (*region_difference)(const Batch& batch, int length, const bool* is_stack, const uint8_t* const* stack_masks,
+                                uint64_t bound);
   // What an ALU or byte-swap instruction would leave in its destination, in one lane.
   uint64_t (*alu_in_lane)(const Insn& insn, const Batch& batch, int lane, bool big_endian);
   // For which of up to 64 immediates (a bit each) an ALU instruction of that shape makes `expected` out of `value`, as

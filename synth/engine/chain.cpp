@@ -103,9 +103,8 @@ class Chain {
   }
 
   Move draw_move() {
-    const std::array<uint32_t, 7> weights = {settings_.operand_moves, settings_.instruction_moves,
-                                             settings_.nop_moves,     settings_.pair_moves,
-                                             settings_.access_moves,  settings_.swap_moves,
+    const std::array<uint32_t, 7> weights = {settings_.operand_moves, settings_.instruction_moves, settings_.nop_moves,
+                                             settings_.pair_moves,    settings_.access_moves,      settings_.swap_moves,
                                              settings_.compound_moves};
     uint32_t total = 0;
     for (const uint32_t weight : weights) total += weight;

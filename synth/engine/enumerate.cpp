@@ -187,7 +187,8 @@ class Enumeration {
   bool is_promising(const Insn& insn, size_t index, int depth, const Prefix& prefix) const {
     const int left = settings_.longest - depth - 1;
     const unsigned reads = read_registers(insn);
-    if (prefix.slots + static_cast<uint64_t>(slots_of(insn.op)) + static_cast<uint64_t>(left > 0) > slots_) return false;
+    if (prefix.slots + static_cast<uint64_t>(slots_of(insn.op)) + static_cast<uint64_t>(left > 0) > slots_)
+      return false;
     if (settings_.never_slower && prefix.picoseconds + price(insn) > picoseconds_) return false;
     if (is_store(insn.op)) return std::popcount(prefix.pending & ~reads) <= 2 * left;
     // A result that nothing has used may not be overwritten.
@@ -260,8 +261,7 @@ class Enumeration {
     }
     for (const Type& type : state_.reg) key = mix(key, type_hash(type));
     if (prefix.stored) {
-      for (size_t s = 0; s < stack_slots; ++s)
-        key = mix(key, type_hash(state_.slot[s]) << 8 | state_.initialised[s]);
+      for (size_t s = 0; s < stack_slots; ++s) key = mix(key, type_hash(state_.slot[s]) << 8 | state_.initialised[s]);
     }
     const uint64_t cost = prefix.slots << 48 | prefix.picoseconds;
     const auto [at, is_new] = known_.try_emplace(key, cost);
@@ -359,10 +359,10 @@ class Enumeration {
     if (reads_dst(shape.op) && state_.reg[shape.dst].kind == Type::uninit) return;
     const Batch& batch = problem_.batches[0];
     result_.evaluations += 1;
-    uint64_t found = evaluator_.lanes().matching(
-        shape, group.immediates.data(), static_cast<int>(group.immediates.size()),
-        batch.reg[shape.dst].lane[first_lane], batch.expected[shape.dst].lane[first_lane],
-        problem_.register_demand[shape.dst]);
+    uint64_t found =
+        evaluator_.lanes().matching(shape, group.immediates.data(), static_cast<int>(group.immediates.size()),
+                                    batch.reg[shape.dst].lane[first_lane], batch.expected[shape.dst].lane[first_lane],
+                                    problem_.register_demand[shape.dst]);
     for (; found != 0; found &= found - 1) {
       Insn insn = shape;
       insn.imm = group.immediates[static_cast<size_t>(std::countr_zero(found))];
@@ -432,10 +432,8 @@ class Enumeration {
   }
 
   void offer(int length) {
-    Found found{{},
-                evaluator_.slots(program_.data(), length),
-                evaluator_.picoseconds(program_.data(), length),
-                offered_++};
+    Found found{
+        {}, evaluator_.slots(program_.data(), length), evaluator_.picoseconds(program_.data(), length), offered_++};
     if (settings_.never_slower && found.picoseconds > picoseconds_) return;
     if (found.slots > slots_ || (found.slots == slots_ && found.picoseconds >= picoseconds_)) return;
     found.program.assign(program_.begin(), program_.begin() + length);

@@ -611,8 +611,7 @@ uint64_t region_difference(const Batch& batch, int length, const bool* is_stack,
   }
   for (int r = 0; r < register_count && bits <= bound; ++r) {
     uint64_t any = 0;
-    for (int l = 0; l < n; ++l)
-      any |= (batch.reg[r].lane[l] ^ batch.expected[r].lane[l]) & batch.demand[r].lane[l];
+    for (int l = 0; l < n; ++l) any |= (batch.reg[r].lane[l] ^ batch.expected[r].lane[l]) & batch.demand[r].lane[l];
     if (any == 0) continue;
     for (int l = 0; l < n; ++l) {
       const uint64_t wrong = (batch.reg[r].lane[l] ^ batch.expected[r].lane[l]) & batch.demand[r].lane[l];
@@ -627,7 +626,8 @@ uint64_t region_difference(const Batch& batch, int length, const bool* is_stack,
       for (size_t l = 0; l < n; ++l) {
         const size_t place = l * region.stride + at;
         const uint64_t wanted = is_stack[r] ? word_at(stack_masks[batch.exit.lane[l]] + at) : ~uint64_t{0};
-        const uint64_t wrong = (word_at(region.image.data() + place) ^ word_at(region.expected.data() + place)) & wanted;
+        const uint64_t wrong =
+            (word_at(region.image.data() + place) ^ word_at(region.expected.data() + place)) & wanted;
         bits += static_cast<uint64_t>(__builtin_popcountll(wrong));
       }
     }

@@ -252,8 +252,8 @@ class Session {
   }
 
   // What each of several chains found, in the order of their settings, whatever the number of workers.
-  std::vector<std::vector<FoundTuple>> chains(const k2::Domain& domain,
-                                              const std::vector<k2::ChainSettings>& settings, int workers) {
+  std::vector<std::vector<FoundTuple>> chains(const k2::Domain& domain, const std::vector<k2::ChainSettings>& settings,
+                                              int workers) {
     std::vector<k2::ChainResult> results;
     const k2::Lanes& lanes = evaluator().lanes();
     {

@@ -55,10 +55,10 @@ enum class Op : uint8_t {
 };
 
 inline constexpr std::array<const char*, 40> op_names = {
-    "nop",  "add",   "sub",  "mul",         "div",   "sdiv",      "or",     "and",     "lsh",     "rsh",
-    "mod",  "smod",  "xor",  "mov",         "arsh",  "neg",       "movsx8", "movsx16", "movsx32", "le",
-    "be",   "bswap", "load", "load_signed", "store", "store_imm", "lddw",   "symbol",  "ja",      "jeq",
-    "jne",  "jset",  "jgt",  "jge",         "jlt",   "jle",       "jsgt",   "jsge",    "jslt",    "jsle"};
+    "nop", "add",   "sub",  "mul",         "div",   "sdiv",      "or",     "and",     "lsh",     "rsh",
+    "mod", "smod",  "xor",  "mov",         "arsh",  "neg",       "movsx8", "movsx16", "movsx32", "le",
+    "be",  "bswap", "load", "load_signed", "store", "store_imm", "lddw",   "symbol",  "ja",      "jeq",
+    "jne", "jset",  "jgt",  "jge",         "jlt",   "jle",       "jsgt",   "jsge",    "jslt",    "jsle"};
 
 inline constexpr int register_count = 11;
 inline constexpr int frame_pointer = 10;

@@ -168,8 +168,8 @@ std::string Evaluator::record_region(Batch& batch, const std::vector<Step>& step
 uint64_t Evaluator::region_errors(const Insn* candidate, int count, uint64_t bound) {
   Step steps[max_length];
   Walk walk(problem_.frame);
-  const int length = walk.run_region(candidate, count, static_cast<int>(problem_.exits.size()) + 1, problem_.entry,
-                                     steps, *arrivals_);
+  const int length =
+      walk.run_region(candidate, count, static_cast<int>(problem_.exits.size()) + 1, problem_.entry, steps, *arrivals_);
   if (length < 0 || !leaves_fit(*arrivals_)) return unsafe;
   ++runs_;
   const uint8_t* masks[max_exits];

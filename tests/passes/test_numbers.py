@@ -2,7 +2,7 @@
 
 import pytest
 
-from synth.passes.numbers import low_ones, short_constant, branch_on_mask
+from synth.passes.numbers import branch_on_mask, low_ones, short_constant
 from tests.passes.straight_line import demand, replacement
 
 
