@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -78,8 +78,8 @@ def _qualifiers(graph: Btf, index: int) -> Iterator[int]:
         yield index
 
 
-def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
-    """All maps of the object, those of data sections and of other objects included; sizes nobody declares are 0."""
+def read_maps(elf: Elf, graph: Btf | None, external: Mapping[str, MapDef]) -> dict[str, MapDef]:
+    """All maps of the object: its own, `external` ones, those of data sections; sizes that nobody declares are 0."""
     declared = _declared(graph) if graph else {}
     sections = _sections(graph) if graph else {}
     maps = {}
@@ -88,7 +88,7 @@ def read_maps(elf: Elf, graph: Btf | None) -> dict[str, MapDef]:
         if found is None and elf.sections[section].name == "maps":
             found = _legacy(name, elf.sections[section].data[start : start + 4 * _LEGACY_WORDS], elf)
         maps[name] = found or MapDef(name, 0, 0, 0, 0)
-    maps.update(external_maps(elf, graph))
+    maps.update(external)
     for name, data in data_sections(elf).items():
         if name.startswith(_INTERNAL):
             definition = MapDef(name, BPF_MAP_TYPE_ARRAY, 4, data.size, 1, is_private=True)

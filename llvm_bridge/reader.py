@@ -102,7 +102,8 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
     records = read_records(elf, graph, bounds) if graph else NO_RECORDS
     code: dict[int, CodeSection] = {}
     functions: list[Function] = []
-    names = references(elf, bounds, external_maps(elf, graph), external_data(elf, graph))
+    maps_elsewhere, data_elsewhere = external_maps(elf, graph), external_data(elf, graph)
+    names = references(elf, bounds, maps_elsewhere, data_elsewhere)
     for index, section in bounds.items():
         own = records.of_section(index)
         relocations = {entry.offset: entry for entry in section.relocations}
@@ -117,8 +118,8 @@ def _read(data: bytes, cpu_level: int | None, accesses: Mapping[str, AccessFacts
     ]
     unit = Unit(
         functions=tuple(functions),
-        maps=read_maps(elf, graph),
-        data={**external_data(elf, graph), **data_sections(elf)},
+        maps=read_maps(elf, graph, maps_elsewhere),
+        data={**data_elsewhere, **data_sections(elf)},
         byte_order=elf.order,
         cpu_level=cpu_level or _level(functions),
         license=_license(elf),

@@ -116,6 +116,11 @@ class MapDef:
     is_external: bool = False
     has_assumed_value: bool = False
 
+    @property
+    def has_unknown_value(self) -> bool:
+        """Is it defined elsewhere, with values of a size that nobody here knows?"""
+        return self.is_external and not self.value_size
+
 
 def inner_name(name: str) -> str:
     """What the maps inside the map of maps `name` are called: no symbol looks like it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from verifier_model.bpf.unit import Function, Unit
@@ -88,7 +88,7 @@ def reaching(unit: Unit, reach: int) -> Unit:
     assumed = {
         name: replace(definition, value_size=reach, has_assumed_value=True)
         for name, definition in unit.maps.items()
-        if definition.is_external and not definition.value_size
+        if definition.has_unknown_value
     }
     return replace(unit, maps={**unit.maps, **assumed}) if assumed and reach else unit
 
@@ -100,18 +100,16 @@ def other_types(unit: Unit) -> tuple[str, ...]:
 
 def loaded_as(unit: Unit, program_type: str) -> Unit:
     """The unit where every program that may be of that type is."""
-    for function in _to_change(unit, program_type):
-        unit = unit.with_function(replace(function, program_type=program_type))
-    return unit
-
-
-def _to_change(unit: Unit, program_type: str) -> Iterator[Function]:
-    return (function for function in unit.functions if program_type in function.also_types)
+    functions = tuple(
+        replace(function, program_type=program_type) if program_type in function.also_types else function
+        for function in unit.functions
+    )
+    return replace(unit, functions=functions)
 
 
 def _guards(unit: Unit, function: Function, profiles: Sequence[Profile]) -> tuple[Guard, ...] | Report:
     found = _guards_at(unit, function, profiles)
-    if not any(definition.is_external and not definition.value_size for definition in unit.maps.values()):
+    if not any(definition.has_unknown_value for definition in unit.maps.values()):
         return found
     for reach in _REACHES:
         if not isinstance(found, Report):
